@@ -1,0 +1,28 @@
+//! Storage: the machine's disk behind the [`Disk`](rivermere_base::Disk) door, and the object store that tables are
+//! written through.
+//!
+//! - [`LocalDisk`] is the real disk: positional I/O, fdatasync, folder fsync, a lock file that says who holds it.
+//!
+//! This is the only room that knows how bytes reach a medium. Everything durable here is durable when the call returns
+//! and says so in its documentation.
+//!
+//! ```
+//! use rivermere_base::{Disk, OpenMode};
+//! use rivermere_store::LocalDisk;
+//!
+//! let folder = tempfile::tempdir().unwrap();
+//! let disk = LocalDisk::new();
+//! let file = disk.open(&folder.path().join("a"), OpenMode::CreateNew).unwrap();
+//! file.write_all_at(b"hello", 0).unwrap();
+//! file.sync_data().unwrap();
+//! disk.sync_dir(folder.path()).unwrap();
+//! assert_eq!(disk.read(&folder.path().join("a")).unwrap(), b"hello");
+//! ```
+
+mod crash;
+mod local;
+mod lock;
+
+pub use crash::{CRASH_AT_VARIABLE, CrashPlanError, arm_crash_from_environment};
+pub use local::LocalDisk;
+pub use lock::{Lock, LockError};
