@@ -1,0 +1,46 @@
+// Requests to the process that served this page. Addresses are relative, so a path prefix in front of it just works.
+
+/** An answer that was not a success: `code`, `message` and `hint` as the platform gave them. */
+export class Problem extends Error {
+  constructor({ code = '', message, hint = '', line, column }) {
+    super(message);
+    Object.assign(this, { code, hint, line, column });
+  }
+}
+
+export async function getJson(path) {
+  return answer(() => fetch(path, { headers: { accept: 'application/json' } }));
+}
+
+/** Runs one statement; the answer is an array of objects. */
+export async function runSql(sql, signal) {
+  return answer(() => fetch('v1/sql', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', accept: 'application/json' },
+    body: JSON.stringify({ sql }),
+    signal,
+  }));
+}
+
+export function viewPath(name, suffix = '') {
+  return `v1/views/${encodeURIComponent(name)}${suffix}`;
+}
+
+async function answer(request) {
+  let response;
+  try {
+    response = await request();
+  } catch (error) {
+    if (error.name === 'AbortError') throw error;
+    throw new Problem({ message: 'The server cannot be reached.', hint: 'The page asks again when it is back.' });
+  }
+  const text = await response.text();
+  let body;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    if (response.ok) throw new Problem({ message: 'The answer is not JSON.', hint: text.slice(0, 200) });
+  }
+  if (response.ok) return body;
+  throw new Problem(body?.error ?? { message: `${response.status} ${response.statusText}`, hint: text.slice(0, 200) });
+}
