@@ -1,0 +1,46 @@
+//! `cargo xtask bench`: runs the benchmarks of the package `rivermere-benches`, optimised.
+
+use crate::{Outcome, checkout, unknown};
+
+pub const HELP: &str = "\
+Runs the benchmarks, in the release profile.
+
+usage: cargo xtask bench [NAME] [-- ARGUMENTS]
+
+Without NAME, all of them, one after the other. A cold release build takes about half an hour on two cores.
+ARGUMENTS go to the benchmark.
+
+examples:
+  cargo xtask bench
+  cargo xtask bench nexmark
+";
+
+pub fn run(arguments: &[String]) -> Outcome {
+    let names = names()?;
+    let (own, passed) = match arguments.iter().position(|argument| argument == "--") {
+        Some(at) => (&arguments[..at], &arguments[at + 1..]),
+        None => (arguments, &[][..]),
+    };
+    if let Some(name) = own.iter().find(|name| !names.contains(name)) {
+        return Err(unknown("benchmark", name, names.iter().map(String::as_str)));
+    }
+    if names.is_empty() {
+        return Err("there are no benchmarks in benches/Cargo.toml yet".to_owned().into());
+    }
+    let mut good = true;
+    for name in if own.is_empty() { &names[..] } else { own } {
+        let mut cargo = checkout::cargo();
+        cargo.args(["bench", "--locked", "--package", "rivermere-benches", "--bench", name, "--"]).args(passed);
+        good &= cargo.status().map_err(|error| format!("cannot start cargo: {error}"))?.success();
+    }
+    Ok(good)
+}
+
+/// The `[[bench]]` targets of the package.
+fn names() -> Result<Vec<String>, String> {
+    let file = checkout::root().join("benches/Cargo.toml");
+    let manifest: toml::Table =
+        checkout::read(&file)?.parse().map_err(|error| format!("{}: {error}", checkout::shown(&file)))?;
+    let targets = manifest.get("bench").and_then(toml::Value::as_array).into_iter().flatten();
+    Ok(targets.filter_map(|target| target.get("name")?.as_str()).map(str::to_owned).collect())
+}

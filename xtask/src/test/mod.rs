@@ -1,0 +1,98 @@
+//! `cargo xtask test`: from a machine that may be empty to a verdict.
+//!
+//! In order: is the machine complete ([`prerequisites`]), install what the tests use ([`tools`]), the rules of
+//! [`crate::tidy`], then every test of the workspace ([`cargo_test`]). A failure in one does not hide the next. The last
+//! line is the verdict: `N passed, M failed`, and `, K skipped` when something was.
+
+mod cargo_test;
+mod prerequisites;
+mod summary;
+mod tools;
+
+use std::path::{Path, PathBuf};
+
+use summary::Suite;
+
+use crate::{Outcome, Problem, checkout, install, tidy};
+
+pub const HELP: &str = "\
+Installs what the tests need and runs everything: the rules of `tidy`, then all tests of the workspace.
+
+usage: cargo xtask test [--full]
+
+  --full   the long runs too (tests marked #[ignore])
+
+Needs Rust, a C compiler, make, Node.js, npm, Python 3 and Java 17; a missing one is named in one line. The rest is
+installed: kcat, psql, Chromium and Maven with apt-get (as root or with sudo), Python packages and jars in the user's
+cache folder. RIVERMERE_ACCEPTANCE names the folder of the acceptance data; without it those tests are skipped.
+
+One test alone, without any of this: cargo test -p rivermere-log NAME
+
+example:
+  cargo xtask test
+";
+
+/// Set for the tests: the folder of acceptance data.
+const ACCEPTANCE: &str = "RIVERMERE_ACCEPTANCE";
+
+pub fn run(arguments: &[String]) -> Outcome {
+    let full = match arguments {
+        [] => false,
+        [flag] if flag == "--full" => true,
+        [other, ..] => return Err(Problem::Usage(format!("test takes --full or nothing, not `{other}`"))),
+    };
+    let acceptance = acceptance()?;
+    let missing = prerequisites::missing();
+    if !missing.is_empty() {
+        return Err(missing.join("\nerror: ").into());
+    }
+    let variables = {
+        let cache = checkout::cache()?;
+        let _lock = install::Lock::take(&cache)?;
+        tools::install(&cache)?
+    };
+
+    let mut suites = vec![tidy_suite()];
+    suites.extend(cargo_test::run(&variables, full)?);
+    suites.push(acceptance_suite(acceptance.as_deref()));
+    println!("{}", summary::table(&suites));
+    println!("{}", summary::verdict(&suites));
+    Ok(suites.iter().all(|suite| suite.failed == 0))
+}
+
+/// The folder of acceptance data, which must exist when it is named.
+fn acceptance() -> Result<Option<PathBuf>, Problem> {
+    match std::env::var_os(ACCEPTANCE) {
+        None => Ok(None),
+        Some(folder) if Path::new(&folder).is_dir() => Ok(Some(folder.into())),
+        Some(folder) => Err(format!(
+            "{ACCEPTANCE} names {}, which is not a folder; unset it to skip the tests over acceptance data",
+            Path::new(&folder).display()
+        )
+        .into()),
+    }
+}
+
+fn acceptance_suite(folder: Option<&Path>) -> Suite {
+    let mut suite = Suite::new("acceptance data");
+    if folder.is_none() {
+        println!("skipped: the tests over acceptance data, because {ACCEPTANCE} is not set");
+        suite.skipped = 1;
+    }
+    suite
+}
+
+fn tidy_suite() -> Suite {
+    let mut suite = Suite::new("tidy");
+    for (rule, findings) in tidy::check() {
+        match findings.as_slice() {
+            [] => suite.passed += 1,
+            findings => {
+                suite.failed += 1;
+                suite.failures.push(rule.to_owned());
+                println!("tidy: {rule}\n  {}", findings.join("\n  "));
+            }
+        }
+    }
+    suite
+}
