@@ -18,28 +18,29 @@ use crate::{Outcome, Problem, checkout, install, tidy};
 pub const HELP: &str = "\
 Installs what the tests need and runs everything: the rules of `tidy`, then all tests of the workspace.
 
-usage: cargo xtask test [--full]
+usage: cargo xtask test [--full | --prepare]
 
-  --full   the long runs too (tests marked #[ignore])
+  --full      the long runs too (tests marked #[ignore])
+  --prepare   install only, and print the variables that tell the tests where things are
 
 Needs Rust, a C compiler, make, Node.js, npm, Python 3 and Java 17; a missing one is named in one line. The rest is
 installed: kcat, psql, Chromium and Maven with apt-get (as root or with sudo), Python packages and jars in the user's
 cache folder. RIVERMERE_ACCEPTANCE names the folder of the acceptance data; without it those tests are skipped.
 
-One test alone, without any of this: cargo test -p rivermere-log NAME
-
-example:
+examples:
   cargo xtask test
+  eval \"$(cargo xtask test --prepare)\" && cargo test -p rivermere-log NAME
 ";
 
 /// Set for the tests: the folder of acceptance data.
 const ACCEPTANCE: &str = "RIVERMERE_ACCEPTANCE";
 
 pub fn run(arguments: &[String]) -> Outcome {
-    let full = match arguments {
-        [] => false,
-        [flag] if flag == "--full" => true,
-        [other, ..] => return Err(Problem::Usage(format!("test takes --full or nothing, not `{other}`"))),
+    let (full, only_prepare) = match arguments {
+        [] => (false, false),
+        [flag] if flag == "--full" => (true, false),
+        [flag] if flag == "--prepare" => (false, true),
+        [other, ..] => return Err(Problem::Usage(format!("test takes --full, --prepare or nothing, not `{other}`"))),
     };
     let acceptance = acceptance()?;
     let missing = prerequisites::missing();
@@ -51,6 +52,12 @@ pub fn run(arguments: &[String]) -> Outcome {
         let _lock = install::Lock::take(&cache)?;
         tools::install(&cache)?
     };
+    if only_prepare {
+        for (name, path) in variables {
+            println!("export {name}='{}'", path.display());
+        }
+        return Ok(true);
+    }
 
     let mut suites = vec![tidy_suite()];
     suites.extend(cargo_test::run(&variables, full)?);
