@@ -1,15 +1,17 @@
 //! `cargo xtask test`: from a machine that may be empty to a verdict.
 //!
 //! In order: is the machine complete ([`prerequisites`]), install what the tests use ([`tools`]), the rules of
-//! [`crate::tidy`], then every test of the workspace ([`cargo_test`]). A failure in one does not hide the next. The last
+//! [`crate::tidy`], the page's own tests ([`page_test`]), then every test of the workspace ([`cargo_test`]). A failure in one does not hide the next. The last
 //! line is the verdict: `N passed, M failed`, and `, K skipped` when something was.
 
 mod cargo_test;
+mod page_test;
 mod prerequisites;
 mod summary;
 mod tools;
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use summary::Suite;
 
@@ -60,6 +62,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     }
 
     let mut suites = vec![tidy_suite()];
+    suites.extend(page_test::run()?);
     suites.extend(cargo_test::run(&variables, full)?);
     suites.push(acceptance_suite(acceptance.as_deref()));
     println!("{}", summary::table(&suites));
@@ -90,6 +93,7 @@ fn acceptance_suite(folder: Option<&Path>) -> Suite {
 }
 
 fn tidy_suite() -> Suite {
+    let start = Instant::now();
     let mut suite = Suite::new("tidy");
     for (rule, findings) in tidy::check() {
         match findings.as_slice() {
@@ -101,5 +105,6 @@ fn tidy_suite() -> Suite {
             }
         }
     }
+    suite.seconds = start.elapsed().as_secs_f64();
     suite
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::checkout;
 
-const NODE_AT_LEAST: u32 = 18;
+const NODE_AT_LEAST: u32 = 20;
 const PYTHON_AT_LEAST: u32 = 10;
 const JAVA_AT_LEAST: u32 = 17;
 
@@ -23,7 +23,7 @@ pub fn missing() -> Vec<String> {
     need(on_path(&["make"]), "make is missing: apt-get install make (macOS: xcode-select --install)");
     need(
         major("node", "--version").is_some_and(|major| major >= NODE_AT_LEAST),
-        "Node.js 18 or newer is missing: https://nodejs.org, or apt-get install nodejs",
+        "Node.js 20 or newer is missing: https://nodejs.org",
     );
     need(on_path(&["npm"]), "npm is missing: it comes with Node.js, or apt-get install npm");
     need(
