@@ -1,7 +1,7 @@
 // Horizontal bars for named things: the name, the bar from a common zero, the number itself. Needs no chart package.
 
 import { el, flash, setText } from './dom.js';
-import { number } from './format.js';
+import { hasFraction, number } from './format.js';
 import { legend } from './legend.js';
 import { pivot } from './pivot.js';
 
@@ -21,6 +21,7 @@ export class BarView {
   update(rows) {
     const { xs, series } = pivot(rows, { ...this.#panel, limit: Math.min(this.#panel.limit || MAX_BARS, MAX_BARS) });
     const all = series.flatMap((line) => line.values).filter((value) => value !== null);
+    const fraction = hasFraction(all);
     const low = Math.min(0, ...all);
     const span = Math.max(0, ...all) - low || 1;
     const percent = (value) => ((value - low) / span) * 100;
@@ -42,7 +43,7 @@ export class BarView {
         fill.style.width = `${percent(Math.max(0, value ?? 0)) - percent(Math.min(0, value ?? 0))}%`;
         fill.style.setProperty('--mark', `var(--series-${series.length > 1 ? i + 1 : 1})`);
         const unit = this.#panel.unit ? ` ${this.#panel.unit}` : '';
-        if (setText(text, value === null ? '–' : `${number(value)}${unit}`)) flash(text);
+        if (setText(text, value === null ? '–' : `${number(value, fraction)}${unit}`)) flash(text);
       });
     });
   }

@@ -24,17 +24,21 @@ export function setText(node, text) {
   return true;
 }
 
-/** Lets an element light up once; quiet for those who asked for less motion. */
+const CALM_MS = 1500;
+const changed = new WeakMap();
+
+/**
+ * Lets an element whose text changed light up once. What changes all the time is seen without it, so only a change
+ * after a while of rest does; and none for those who asked for less motion.
+ */
 export function flash(node) {
-  if (reducedMotion.matches) return;
-  for (const running of node.getAnimations()) {
-    if (running.id === 'flash') running.cancel();
-  }
-  const animation = node.animate(
+  const rested = performance.now() - (changed.get(node) ?? -Infinity) > CALM_MS;
+  changed.set(node, performance.now());
+  if (!rested || reducedMotion.matches) return;
+  node.animate(
     { boxShadow: ['inset 0 0 0 99px var(--flash)', 'inset 0 0 0 99px transparent'] },
     { duration: 900, easing: 'ease-out' },
   );
-  animation.id = 'flash';
 }
 
 export const reducedMotion = matchMedia('(prefers-reduced-motion: reduce)');

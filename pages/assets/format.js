@@ -5,11 +5,19 @@ const oneDigit = new Intl.NumberFormat('en', { minimumFractionDigits: 1, maximum
 const short = new Intl.NumberFormat('en', { notation: 'compact', maximumFractionDigits: 1 });
 const significant = new Intl.NumberFormat('en', { maximumSignificantDigits: 3 });
 
-/** A value for a panel: at most one decimal for everyday sizes, three digits for small ones. */
-export function number(value) {
+/**
+ * A value for a panel: at most one decimal for everyday sizes, three digits for small ones. `fraction` asks for the
+ * decimal even on a whole number, because its neighbours have one.
+ */
+export function number(value, fraction = false) {
   if (!Number.isFinite(value)) return '–';
-  if (Number.isInteger(value)) return whole.format(value);
+  if (Number.isInteger(value)) return (fraction ? oneDigit : whole).format(value);
   return Math.abs(value) < 1 && value !== 0 ? significant.format(value) : oneDigit.format(value);
+}
+
+/** Whether any of these values needs decimals, so that all of a column get them. */
+export function hasFraction(values) {
+  return values.some((value) => typeof value === 'number' && !Number.isInteger(value));
 }
 
 /** Counts: 27,004; from a million on 1.2M. */
@@ -63,9 +71,9 @@ export function moment(ms, { year = false } = {}) {
 }
 
 /** A cell of a panel: numbers and times made readable, all else as it is. */
-export function cell(value) {
+export function cell(value, fraction = false) {
   if (value === null || value === undefined) return '';
-  if (typeof value === 'number') return number(value);
+  if (typeof value === 'number') return number(value, fraction);
   if (typeof value === 'object') return JSON.stringify(value);
   const at = timeOf(value);
   return Number.isFinite(at) ? moment(at) : String(value);

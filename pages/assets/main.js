@@ -18,7 +18,7 @@ const query = (name) => sql.show(name);
 const inspector = new Inspector(views, query);
 const header = new Header();
 const dashboards = new Dashboards(views);
-const parts = [header, new Pipeline((id) => inspector.open(id)), inspector, views, new ViewList(views, query), new Connect()];
+const parts = [header, new Pipeline((id) => inspector.open(id)), inspector, views, sql, new ViewList(views, query), new Connect()];
 
 // What was asked for at the start may be answered differently by another process, or after a view was made or dropped.
 let known = '';

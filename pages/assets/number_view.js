@@ -4,7 +4,9 @@ import { el, flash, setText, svg } from './dom.js';
 import { number, timeOf } from './format.js';
 import { columnsOf } from './pivot.js';
 
-const HISTORY = 90;
+const HISTORY = 120;
+// A young history starts at the right; from this many values on it fills the width.
+const SPAN = 24;
 
 export class NumberView {
   #panel;
@@ -17,7 +19,7 @@ export class NumberView {
     this.#panel = panel;
     this.root = el('div', { class: 'big-number' },
       el('p', {}, this.#value, panel.unit && el('span', { class: 'unit' }, panel.unit)),
-      svg('svg', { class: 'trend', viewBox: `0 0 ${HISTORY - 1} 40`, preserveAspectRatio: 'none', 'aria-hidden': 'true' }, this.#area, this.#line));
+      svg('svg', { class: 'trend', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, this.#area, this.#line));
   }
 
   update(rows) {
@@ -40,9 +42,11 @@ export class NumberView {
     if (values.length < 2) return;
     const [low, high] = [Math.min(...values), Math.max(...values)];
     const height = high - low || 1;
-    const start = HISTORY - values.length;
+    const width = Math.max(SPAN, values.length) - 1;
+    const start = width - values.length + 1;
+    this.#line.ownerSVGElement.setAttribute('viewBox', `0 0 ${width} 40`);
     const points = values.map((value, i) => `${start + i} ${(high === low ? 20 : 37 - ((value - low) / height) * 34).toFixed(1)}`);
     this.#line.setAttribute('d', `M${points.join('L')}`);
-    this.#area.setAttribute('d', `M${start} 40L${points.join('L')}L${HISTORY - 1} 40z`);
+    this.#area.setAttribute('d', `M${start} 40L${points.join('L')}L${width} 40z`);
   }
 }

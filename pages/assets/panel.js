@@ -2,7 +2,7 @@
 
 import { BarView } from './bar_view.js';
 import { el, setText } from './dom.js';
-import { timeOf } from './format.js';
+import { count, timeOf } from './format.js';
 import { getJson, runSql, viewPath } from './http.js';
 import { NumberView } from './number_view.js';
 import { paced } from './pace.js';
@@ -32,7 +32,7 @@ export class Panel {
     this.#panel = { ...panel, y: [panel.y ?? []].flat() };
     this.#views = views;
     const title = el('h3', {}, panel.title ?? panel.view);
-    if (panel.unit && panel.chart !== 'number') title.append(el('span', { class: 'unit' }, panel.unit));
+    if (panel.unit && panel.chart !== 'number' && panel.chart !== 'table') title.append(el('span', { class: 'unit' }, panel.unit));
     this.root = el('article', { class: 'panel card', 'data-chart': panel.chart, 'data-width': Math.min(3, Math.max(1, panel.width || 1)) },
       el('div', { class: 'panel-head' }, title, this.#stamp, this.#toggle), this.#problem, this.#body);
     this.#toggle.hidden = true;
@@ -41,6 +41,7 @@ export class Panel {
     const ask = paced(() => this.#ask(), QUERY_PAUSE_MS);
     this.#end.push(draw.stop, ask.stop);
     if (panel.view) {
+      if (views.list().length > 0 && !views.info(panel.view)) this.#fail(`There is no view "${panel.view}".`);
       this.#end.push(views.watch(panel.view, { rows: !panel.query }, (event) => {
         this.#event = event;
         if (!panel.query && event.rows) draw();
@@ -65,9 +66,13 @@ export class Panel {
       this.#show(undefined);
     } catch (error) {
       // The rows on the screen stay: old numbers with a note beat an empty panel.
-      setText(this.#problem, [error.message, error.hint].filter(Boolean).join(' '));
-      this.#problem.hidden = false;
+      this.#fail([error.message, error.hint].filter(Boolean).join(' '));
     }
+  }
+
+  #fail(text) {
+    setText(this.#problem, text);
+    this.#problem.hidden = false;
   }
 
   /** A view too large for the page: only its newest x values, or its first rows. */
@@ -99,7 +104,7 @@ export class Panel {
     }
     if (kind === 'table') this.#view.update(this.#tableRows(), this.#columns());
     else this.#view.update(this.#rows);
-    if (at_ms) setText(this.#stamp, `${Math.max(0, Date.now() - at_ms)} ms`);
+    if (at_ms) setText(this.#stamp, `live, ${count(Math.max(0, Date.now() - at_ms))} ms`);
     this.#stamp.title = at_ms ? 'From the step that made the change to this panel' : '';
   }
 
@@ -137,7 +142,7 @@ function make(kind, panel) {
   if (kind === 'line') return new Plot(panel, 'line');
   if (kind === 'bars-over-time') return new Plot(panel, 'bar');
   if (kind === 'bar') return new BarView(panel);
-  return new Table({ bars: panel.y, label: panel.title });
+  return new Table({ bars: panel.y, unit: panel.unit, label: panel.title });
 }
 
 function isOrdered(rows, x) {

@@ -107,7 +107,8 @@ export class Pipeline {
       if (!view) continue;
       setText(view.rate, node.kind === 'file' ? 'read once' : `${rate(node.rate)}/s`);
       setText(view.more, more(node, sinks));
-      const alarm = [node.dead > 0 && `${count(node.dead)} dead`, node.late > 0 && `${count(node.late)} late`].filter(Boolean).join(', ');
+      // Room for one: broken records weigh more than late ones. The dialog has both.
+      const alarm = node.dead > 0 ? `${count(node.dead)} dead` : node.late > 0 ? `${count(node.late)} late` : '';
       setText(view.alarm, alarm);
       view.alarm.hidden = !alarm;
       view.spark.setAttribute('d', spark(this.#history.get(node.id) ?? []));

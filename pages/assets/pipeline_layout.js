@@ -4,7 +4,7 @@
 // placeholder in each layer they pass, sweeps by the mean of the neighbours lower the crossings).
 // Narrow: one column of rows in flow order, and beside it a lane for each node that feeds others, as on a metro map.
 
-const NODE_HEIGHT = 66;
+const NODE_HEIGHT = 60;
 const NODE_MAX_WIDTH = 212;
 const NODE_MIN_WIDTH = 146;
 const COLUMN_GAP = 46;
@@ -12,6 +12,8 @@ const ROW_GAP = 14;
 const PASSAGE_HEIGHT = 10;
 const PADDING = 4;
 
+const ROW_HEIGHT = 56;
+const NARROW_GAP = 10;
 const LANE_WIDTH = 9;
 const LANE_MARGIN = 12;
 
@@ -163,9 +165,9 @@ function wide(columns, { links }, nodeWidth, width) {
 }
 
 function narrow(columns, { links }, width) {
-  const items = columns.flat().filter((item) => !item.passage);
+  const items = inFlowOrder(columns, links);
   const row = new Map(items.map((item, index) => [item.id, index]));
-  const middle = (id) => PADDING + row.get(id) * (NODE_HEIGHT + ROW_GAP) + NODE_HEIGHT / 2;
+  const middle = (id) => PADDING + row.get(id) * (ROW_HEIGHT + NARROW_GAP) + ROW_HEIGHT / 2;
 
   // One lane per feeding node; a lane is free again below the last node it reaches. Short lanes run close to the rows.
   const reach = new Map();
@@ -183,12 +185,12 @@ function narrow(columns, { links }, width) {
   const left = PADDING + LANE_MARGIN + lanes.length * LANE_WIDTH;
   const boxes = new Map();
   for (const { id } of items) {
-    boxes.set(id, { x: left, y: middle(id) - NODE_HEIGHT / 2, width: width - left - PADDING, height: NODE_HEIGHT });
+    boxes.set(id, { x: left, y: middle(id) - ROW_HEIGHT / 2, width: width - left - PADDING, height: ROW_HEIGHT });
   }
   const entries = ports(links, (link) => laneOf.get(link.from));
   const paths = links.map((link) => {
     const x = left - LANE_MARGIN - laneOf.get(link.from) * LANE_WIDTH;
-    const start = middle(link.from) + NODE_HEIGHT / 2 - 14;
+    const start = middle(link.from) + ROW_HEIGHT / 2 - 14;
     const end = middle(link.to) - 8 + entries.get(link) * 8;
     const down = Math.sign(end - start) || 1;
     const r = Math.min(7, left - x, Math.abs(end - start) / 2);
@@ -196,18 +198,43 @@ function narrow(columns, { links }, width) {
       `V${round(end - down * r)}Q${round(x)} ${round(end)} ${round(x + r)} ${round(end)}H${round(left)}`;
     return { from: link.from, to: link.to, d, arrow: arrow(left, end) };
   });
-  const height = 2 * PADDING + items.length * (NODE_HEIGHT + ROW_GAP) - ROW_GAP;
+  const height = 2 * PADDING + items.length * (ROW_HEIGHT + NARROW_GAP) - NARROW_GAP;
   return { boxes, paths, height, narrow: true };
+}
+
+/** Every node right after what it needs, so that lanes stay short: from each end of the flow back to its inputs. */
+function inFlowOrder(columns, links) {
+  const items = columns.flat().filter((item) => !item.passage);
+  const feeders = byTarget(links);
+  const feeding = new Set(links.map((link) => link.from));
+  const byId = new Map(items.map((item) => [item.id, item]));
+  const placed = new Set();
+  const visit = (id) => {
+    if (placed.has(id)) return;
+    placed.add(id);
+    for (const link of feeders.get(id) ?? []) visit(link.from);
+    ordered.push(byId.get(id));
+  };
+  const ordered = [];
+  for (const item of items) if (!feeding.has(item.id)) visit(item.id);
+  for (const item of items) visit(item.id);
+  return ordered;
 }
 
 /** Spreads the edges that end at one node around its middle: link -> -1 … 1, ordered by where they come from. */
 function ports(links, origin) {
   const offsets = new Map();
-  for (const [, group] of Map.groupBy(links, (link) => link.to)) {
+  for (const [, group] of byTarget(links)) {
     const sorted = group.toSorted((a, b) => origin(a) - origin(b));
     sorted.forEach((link, index) => offsets.set(link, sorted.length > 1 ? (index / (sorted.length - 1)) * 2 - 1 : 0));
   }
   return offsets;
+}
+
+function byTarget(links) {
+  const groups = new Map();
+  for (const link of links) groups.set(link.to, [...(groups.get(link.to) ?? []), link]);
+  return groups;
 }
 
 function arrow(x, y) {

@@ -18,6 +18,8 @@ export class SqlBox {
   #result = byId('sql-result');
   #rows = [];
   #running = null;
+  #views = [];
+  #tables = [];
 
   constructor(views) {
     byId('sql-form').addEventListener('submit', (event) => {
@@ -30,7 +32,10 @@ export class SqlBox {
       this.run();
     });
     byId('sql-csv').addEventListener('click', () => download(this.#rows));
-    views.onList((list) => this.#relations(list));
+    views.onList((list) => {
+      this.#views = list;
+      this.#relations();
+    });
     this.#history();
     this.#text.value = history()[0] ?? '';
   }
@@ -94,10 +99,21 @@ export class SqlBox {
     this.#problem.hidden = false;
   }
 
-  #relations(list) {
-    byId('relations').replaceChildren(...list.map((info) => el('li', {},
-      el('button', { type: 'button', title: `SELECT * FROM ${info.name}`, onclick: () => this.show(info.name) }, info.name),
-      el('small', {}, (info.columns ?? []).map((column) => column.name).join(', ')))));
+  /** Tables are known by what the pipeline reads: its sources and files; views by the list of views. */
+  onStatus(status) {
+    const tables = (status.nodes ?? []).filter((node) => node.kind === 'source' || node.kind === 'file').map(({ label, kind }) => ({ name: label, note: kind }));
+    if (JSON.stringify(tables) === JSON.stringify(this.#tables)) return;
+    this.#tables = tables;
+    this.#relations();
+  }
+
+  #relations() {
+    const views = this.#views.map((info) => ({ name: info.name, note: (info.columns ?? []).map((column) => column.name).join(', ') }));
+    const seen = new Set();
+    const all = [...views, ...this.#tables].filter(({ name }) => !seen.has(name) && seen.add(name));
+    byId('relations').replaceChildren(...all.map(({ name, note }) => el('li', {},
+      el('button', { type: 'button', title: `SELECT * FROM ${name}`, onclick: () => this.show(name) }, name),
+      el('small', {}, note))));
   }
 
   #history() {

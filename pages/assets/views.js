@@ -9,7 +9,7 @@ import { getJson, viewPath } from './http.js';
 import { Rows } from './rows.js';
 import { Stream } from './stream.js';
 
-const MAX_STREAMS = 3;
+const MAX_STREAMS = 2;
 const MAX_STREAMED_ROWS = 20_000;
 
 export class Views {
