@@ -1,0 +1,8 @@
+//! The serving room over real sockets, with a platform that holds its views in memory.
+
+mod client;
+mod http_answers;
+mod http_safety;
+mod http_streams;
+mod memory;
+mod running;
