@@ -1,0 +1,69 @@
+//! Data files: Parquet, compressed, with the statistics that readers prune by.
+
+use crate::handle::Handle;
+use crate::schema::Conform;
+use arrow::array::RecordBatch;
+use deltalake_core::datafile::writer::{DeltaWriter, WriterConfig};
+use deltalake_core::kernel::Add;
+use deltalake_core::operations::get_num_idx_cols_and_stats_columns;
+use deltalake_core::parquet::basic::{Compression, ZstdLevel};
+use deltalake_core::parquet::file::properties::WriterProperties;
+use deltalake_core::table::state::DeltaTableState;
+use rivermere_table::TableError;
+use std::collections::HashMap;
+use std::num::NonZeroU64;
+
+/// Files are closed at about this size. A merge rewrites whole files, so they are smaller than a batch engine's.
+pub(crate) const TARGET_FILE_BYTES: u64 = 32 * 1024 * 1024;
+/// Rows of a row group at most; the writer holds one row group in memory.
+const ROW_GROUP_ROWS: usize = 256 * 1024;
+/// Rows handed to the encoder at once.
+const WRITE_ROWS: usize = 8192;
+
+/// Writes rows of the table's schema into new files that no version names yet.
+pub(crate) struct Files<'a> {
+    handle: &'a Handle,
+    writer: DeltaWriter,
+    pub(crate) rows: u64,
+}
+
+impl<'a> Files<'a> {
+    pub(crate) fn new(handle: &'a Handle, state: &DeltaTableState, conform: &Conform) -> Self {
+        let (indexed, columns) = get_num_idx_cols_and_stats_columns(Some(state.table_config()), HashMap::new());
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_created_by(concat!("rivermere version ", env!("CARGO_PKG_VERSION")).to_string())
+            .build();
+        let config = WriterConfig::new(
+            conform.table().clone(),
+            state.metadata().partition_columns().to_vec(),
+            Some(properties),
+            NonZeroU64::new(TARGET_FILE_BYTES),
+            Some(WRITE_ROWS),
+            indexed,
+            columns,
+        );
+        Self { handle, writer: DeltaWriter::new(handle.log_store.object_store(None), config), rows: 0 }
+    }
+
+    pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<(), TableError> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        self.rows += batch.num_rows() as u64;
+        self.writer.write(batch).await.map_err(|error| self.handle.error("writing a data file", error))
+    }
+
+    /// The files, complete and durable.
+    pub(crate) async fn close(self) -> Result<Vec<Add>, TableError> {
+        self.writer.close().await.map_err(|error| self.handle.error("writing a data file", error))
+    }
+
+    /// Gives up; parts of files that are still uploading are dropped, complete ones are left to VACUUM.
+    pub(crate) async fn abort(self) {
+        if let Err(error) = self.writer.abort().await {
+            tracing::warn!(location = %self.handle.location, %error, "an unfinished data file was left behind");
+        }
+    }
+}

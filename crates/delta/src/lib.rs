@@ -1,0 +1,31 @@
+//! Delta Lake tables: a view published exactly once ([`DeltaSink`]), and a table read at any version ([`DeltaTable`]).
+//!
+//! Specification: Delta's PROTOCOL.md. The log is read and written through `deltalake-core`; ours are the marker that
+//! makes a replay harmless, the netting of epochs, the merge, and the refusal of tables that are not ours.
+//!
+//! # One commit
+//! All pending epochs become one version of the table, whose `txn` action (appId = sink id, version = last epoch) is
+//! the marker. Before anything is written the marker is looked up through the whole log, checkpoints included, so
+//! commits of other engines in between do not hide it. The log entry is put with create-if-absent: it is there as a
+//! whole or not at all, and two writers cannot take the same version. Whatever an attempt reports, the marker decides.
+//!
+//! # What is not supported
+//! Writing to tables with column mapping, generated or identity columns, CHECK constraints or invariants is refused;
+//! so is whatever the library cannot commit to (row tracking, clustering, ...). Reading supports what the library does.
+//! Deletion vectors are read, never written: a merge rewrites the files that hold a changed key.
+
+mod files;
+mod fit;
+mod handle;
+mod location;
+mod merge;
+mod ordered;
+mod ownership;
+mod schema;
+mod sink;
+mod table;
+
+pub use location::Location;
+pub use schema::table_schema;
+pub use sink::DeltaSink;
+pub use table::DeltaTable;

@@ -1,0 +1,101 @@
+//! Reading.
+
+use crate::Location;
+use crate::handle::Handle;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use deltalake_core::table::state::DeltaTableState;
+use futures::TryStreamExt as _;
+use rivermere_table::{Table, TableError, TableVersion};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// Versions that one call of [`Table::history`] returns at most.
+const MAX_HISTORY: usize = 10_000;
+
+/// A Delta table, written by whomever.
+pub struct DeltaTable {
+    handle: Handle,
+    /// The newest state that was seen; following the log from there is cheaper than from the last checkpoint.
+    newest: Mutex<DeltaTableState>,
+}
+
+impl DeltaTable {
+    /// # Errors
+    /// [`TableError::Missing`] when there is no table.
+    pub async fn open(location: Location) -> Result<Self, TableError> {
+        let handle = Handle::new(location)?;
+        if !handle.exists().await? {
+            return Err(TableError::Missing { location: handle.location.to_string() });
+        }
+        let newest = Mutex::new(handle.load(None).await?);
+        Ok(Self { handle, newest })
+    }
+
+    async fn newest(&self) -> Result<DeltaTableState, TableError> {
+        let mut newest = self.newest.lock().await;
+        self.handle.refresh(&mut newest).await?;
+        Ok(newest.clone())
+    }
+
+    async fn at(&self, version: i64) -> Result<DeltaTableState, TableError> {
+        let newest = self.newest().await?;
+        let missing = || TableError::MissingVersion {
+            location: self.handle.location.to_string(),
+            version,
+            newest: signed(newest.version()),
+        };
+        let Ok(wanted) = u64::try_from(version) else { return Err(missing()) };
+        if wanted == newest.version() {
+            return Ok(newest);
+        }
+        if wanted > newest.version() {
+            return Err(missing());
+        }
+        self.handle.load(Some(wanted)).await.map_err(|error| match error {
+            // The log entries before the oldest checkpoint may be cleaned up.
+            TableError::Missing { .. } => missing(),
+            error => error,
+        })
+    }
+}
+
+fn signed(version: u64) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
+}
+
+#[async_trait]
+impl Table for DeltaTable {
+    async fn schema(&self) -> Result<SchemaRef, TableError> {
+        Ok(self.newest().await?.snapshot().arrow_schema())
+    }
+
+    async fn version(&self) -> Result<i64, TableError> {
+        Ok(signed(self.newest().await?.version()))
+    }
+
+    async fn history(&self, limit: usize) -> Result<Vec<TableVersion>, TableError> {
+        let mut table = deltalake_core::DeltaTable::new(self.handle.log_store.clone());
+        let failed = |error| self.handle.error("reading the history", error);
+        table.load().await.map_err(failed)?;
+        let newest = signed(table.version().unwrap_or_default());
+        let infos = table.history(Some(limit.min(MAX_HISTORY))).try_collect::<Vec<_>>().await.map_err(failed)?;
+        let versions = infos.into_iter().zip(0_i64..).map(|(info, back)| TableVersion {
+            version: newest - back,
+            committed_ms: info.timestamp,
+            operation: info.operation,
+            engine: info.engine_info,
+        });
+        Ok(versions.collect())
+    }
+
+    async fn scan(&self, version: Option<i64>) -> Result<Arc<dyn TableProvider>, TableError> {
+        let state = match version {
+            None => self.newest().await?,
+            Some(version) => self.at(version).await?,
+        };
+        let provider = self.handle.scan(&state).await;
+        provider.map_err(|error| TableError::storage("opening", self.handle.location.to_string(), error))
+    }
+}

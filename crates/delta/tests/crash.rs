@@ -1,0 +1,158 @@
+//! The process dies, or the storage fails, at every single write of the protocol; a new process commits the same epochs
+//! again. Whatever happened, each row is there once.
+
+use crate::world::*;
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+};
+use rivermere_table::{SinkSpec, StagedEpoch, TableError, TableSink};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Failure {
+    /// The write does not happen, and nothing works afterwards.
+    CrashBefore,
+    /// The write happens, but nobody hears of it, and nothing works afterwards.
+    CrashAfter,
+    /// The write happens, its answer is an error, and all works afterwards.
+    LostAnswer,
+    /// The write does not happen because the disk is full; later there is space.
+    Full,
+}
+
+/// Breaks at the n-th write.
+#[derive(Debug)]
+struct Breaking {
+    inner: Arc<dyn ObjectStore>,
+    writes_left: AtomicI64,
+    failure: Failure,
+}
+
+impl Breaking {
+    fn new(inner: &Arc<dyn ObjectStore>, writes: i64, failure: Failure) -> Arc<Self> {
+        Arc::new(Self { inner: inner.clone(), writes_left: AtomicI64::new(writes), failure })
+    }
+
+    fn has_broken(&self) -> bool {
+        self.writes_left.load(Ordering::SeqCst) < 0
+    }
+
+    fn error(&self) -> Error {
+        let kind = if self.failure == Failure::Full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
+        Error::Generic { store: "breaking", source: io::Error::from(kind).into() }
+    }
+
+    fn read(&self) -> Result<()> {
+        let crashed = matches!(self.failure, Failure::CrashBefore | Failure::CrashAfter) && self.has_broken();
+        if crashed { Err(self.error()) } else { Ok(()) }
+    }
+
+    async fn write<T>(&self, write: impl Future<Output = Result<T>>) -> Result<T> {
+        self.read()?;
+        if self.writes_left.fetch_sub(1, Ordering::SeqCst) != 0 {
+            return write.await;
+        }
+        if matches!(self.failure, Failure::CrashAfter | Failure::LostAnswer) {
+            write.await?;
+        }
+        Err(self.error())
+    }
+}
+
+impl fmt::Display for Breaking {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Breaking({})", self.inner)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Breaking {
+    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+        self.write(self.inner.put_opts(location, payload, options)).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.write(self.inner.put_multipart_opts(location, options)).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        self.read()?;
+        self.inner.get_opts(location, options).await
+    }
+
+    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+        self.inner.delete_stream(locations)
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        match self.read() {
+            Ok(()) => self.inner.list(prefix),
+            Err(error) => Box::pin(futures::stream::once(async { Err(error) })),
+        }
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.read()?;
+        self.inner.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.write(self.inner.copy_opts(from, to, options)).await
+    }
+}
+
+/// Opens the sink and commits all; the answer of each is what a caller acts on.
+async fn run(store: Arc<dyn ObjectStore>, spec: &SinkSpec, epochs: &[StagedEpoch]) -> Result<(), TableError> {
+    let sink = open(&store, spec.clone()).await?;
+    for staged in epochs.chunks(2) {
+        sink.commit(staged.to_vec()).await?;
+    }
+    Ok(())
+}
+
+async fn survives(spec: SinkSpec, epochs: Vec<StagedEpoch>, expected: &[&str]) {
+    for failure in [Failure::CrashBefore, Failure::CrashAfter, Failure::LostAnswer, Failure::Full] {
+        let mut points = 0;
+        loop {
+            let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+            let breaking = Breaking::new(&store, points, failure);
+            let first = run(breaking.clone(), &spec, &epochs).await;
+            if let Err(error) = &first {
+                assert!(error.is_retryable(), "{failure:?} at write {points}: {error}");
+                assert!(failure != Failure::Full || matches!(error, TableError::Full { .. }), "{error}");
+            }
+            run(store.clone(), &spec, &epochs).await.unwrap();
+            assert_eq!(rows(&store).await, expected, "{failure:?} at write {points}");
+            if !breaking.has_broken() {
+                break;
+            }
+            points += 1;
+        }
+        println!("{failure:?}: {points} points");
+        assert!(points >= 5, "{points} points");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_survive_a_failure_at_every_write() {
+    let epochs = vec![epoch(1, "+1=a"), epoch(2, "+2=b"), epoch(3, "+1=a +3=c")];
+    survives(append(), epochs, &["1=a", "1=a", "2=b", "3=c"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn merges_survive_a_failure_at_every_write() {
+    let epochs = vec![epoch(1, "+1=a +2=b"), epoch(2, "-1=a +1=c"), epoch(3, "-2=b +3=d"), epoch(4, "-1=c +1=e")];
+    survives(merge(), epochs, &["1=e", "3=d"]).await;
+}

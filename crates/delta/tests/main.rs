@@ -1,0 +1,11 @@
+//! Tables as others see them: each test writes through a sink and reads the result back with another reader.
+
+mod append;
+mod crash;
+mod merge;
+mod other_engines;
+mod ownership;
+mod python;
+mod reading;
+mod types;
+mod world;

@@ -1,0 +1,161 @@
+//! The verbs and nouns of the contract.
+
+use crate::TableError;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use datafusion::catalog::TableProvider;
+use rivermere_base::{Changes, Epoch};
+use std::fmt;
+use std::sync::Arc;
+
+/// Who writes: `rivermere/<incarnation>/<view>`. The incarnation is a UUID made with the pipeline's first manifest, so a
+/// pipeline that was started over is another writer and cannot take an old table for its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SinkId(Arc<str>);
+
+impl SinkId {
+    /// # Errors
+    /// When the text is not `rivermere/<incarnation>/<view>` with three non-empty parts.
+    pub fn new(text: impl AsRef<str>) -> Result<Self, TableError> {
+        let text = text.as_ref();
+        let mut parts = text.splitn(3, '/');
+        let whole = parts.next() == Some("rivermere")
+            && parts.next().is_some_and(|incarnation| !incarnation.is_empty())
+            && parts.next().is_some_and(|view| !view.is_empty());
+        if !whole {
+            return Err(TableError::InvalidSpec {
+                reason: format!("sink id '{text}' is not rivermere/<incarnation>/<view>"),
+            });
+        }
+        Ok(Self(text.into()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The view's name.
+    pub fn view(&self) -> &str {
+        self.0.splitn(3, '/').nth(2).unwrap_or_default()
+    }
+}
+
+impl fmt::Display for SinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// How net changes reach the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SinkMode {
+    /// Rows are only ever added; a net deletion is an error.
+    Append,
+    /// The table holds one row for each value of the key columns. Null equals null.
+    Merge {
+        /// Column names; not empty.
+        key: Vec<String>,
+    },
+}
+
+/// What to do with a table that this sink has never written to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Adopt {
+    /// Refuse it, unless it is empty and nobody's.
+    #[default]
+    Refuse,
+    /// Keep its rows and write on from there.
+    Adopt,
+    /// Replace its rows and columns by those of the view, in one commit; older versions stay readable.
+    Overwrite,
+}
+
+/// All that a format needs to open a sink.
+#[derive(Clone, Debug)]
+pub struct SinkSpec {
+    pub sink_id: SinkId,
+    /// Columns of the view.
+    pub schema: SchemaRef,
+    pub mode: SinkMode,
+    pub adopt: Adopt,
+}
+
+/// The net changes of one epoch: durable in the pipeline's own outbox and listed in its manifest.
+#[derive(Clone, Debug)]
+pub struct StagedEpoch {
+    pub epoch: Epoch,
+    pub changes: Vec<Changes>,
+}
+
+/// What [`TableSink::commit`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Version of the table that holds `epoch`, or a later one when there was nothing left to do.
+    pub version: i64,
+    /// Last epoch that the table holds now.
+    pub epoch: Epoch,
+    /// Epochs that the table held already.
+    pub epochs_skipped: u64,
+    pub rows_inserted: u64,
+    pub rows_deleted: u64,
+    pub files_added: u64,
+    pub files_removed: u64,
+    /// Attempts lost to other writers of the table.
+    pub conflicts: u64,
+}
+
+/// Publishes the epochs of one view into one table.
+#[async_trait]
+pub trait TableSink: Send + Sync {
+    /// The last epoch that the table holds, read from the table itself; `None` when it holds none.
+    async fn committed(&self) -> Result<Option<Epoch>, TableError>;
+
+    /// Publishes `epochs`, which ascend, in one atomic commit; epochs that the table holds already are skipped. After
+    /// an error nothing is known but that repeating the call is safe.
+    ///
+    /// # Errors
+    /// [`TableError::is_retryable`] tells whether repeating can help.
+    async fn commit(&self, epochs: Vec<StagedEpoch>) -> Result<Committed, TableError>;
+}
+
+/// One version of a table, newest first in [`Table::history`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableVersion {
+    pub version: i64,
+    /// Milliseconds since 1970-01-01 UTC, by the clock of whoever committed.
+    pub committed_ms: Option<i64>,
+    /// What was done, in the words of the format (`WRITE`, `MERGE`, `OPTIMIZE`, ...).
+    pub operation: Option<String>,
+    /// The program that did it.
+    pub engine: Option<String>,
+}
+
+/// A table in the lake, for reading.
+#[async_trait]
+pub trait Table: Send + Sync {
+    /// Columns at the newest version.
+    async fn schema(&self) -> Result<SchemaRef, TableError>;
+
+    /// The newest version.
+    async fn version(&self) -> Result<i64, TableError>;
+
+    /// The newest `limit` versions that the table still remembers.
+    async fn history(&self, limit: usize) -> Result<Vec<TableVersion>, TableError>;
+
+    /// The rows at `version`, or at the newest one. The answer does not move when the table does.
+    async fn scan(&self, version: Option<i64>) -> Result<Arc<dyn TableProvider>, TableError>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_id_names_its_view() {
+        let id = SinkId::new("rivermere/0b6f/sales/by_day").unwrap();
+        assert_eq!(id.view(), "sales/by_day");
+        for bad in ["", "rivermere", "rivermere//v", "rivermere/u/", "other/u/v"] {
+            assert!(SinkId::new(bad).is_err(), "{bad}");
+        }
+    }
+}

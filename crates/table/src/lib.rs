@@ -1,0 +1,17 @@
+//! The contract between streams and table formats: a [`Table`] is read at a version, a [`TableSink`] publishes epochs
+//! exactly once.
+//!
+//! This room knows no format; a format (`rivermere-delta`) knows no stream. What both need to agree on lives here: the
+//! identity of a sink, what an epoch hands over, how several epochs become one commit ([`net`]), and the errors.
+//!
+//! # Exactly once
+//! The pipeline's manifest is the only decision; a sink is told about an epoch after the manifest lists it. The sink
+//! puts the epoch's number into the *same* atomic commit as the rows and reads it back from the table's history before
+//! it writes. So a commit may be repeated, delayed or coalesced with later ones, and every row still arrives once.
+
+mod contract;
+mod error;
+pub mod net;
+
+pub use contract::{Adopt, Committed, SinkId, SinkMode, SinkSpec, StagedEpoch, Table, TableSink, TableVersion};
+pub use error::TableError;
