@@ -21,7 +21,6 @@ export class BarView {
   update(rows) {
     const { xs, series } = pivot(rows, { ...this.#panel, limit: Math.min(this.#panel.limit || MAX_BARS, MAX_BARS) });
     const all = series.flatMap((line) => line.values).filter((value) => value !== null);
-    const fraction = hasFraction(all);
     const low = Math.min(0, ...all);
     const span = Math.max(0, ...all) - low || 1;
     const percent = (value) => ((value - low) / span) * 100;
@@ -37,6 +36,7 @@ export class BarView {
     xs.forEach((x, index) => {
       const { bars } = this.#rows.get(x);
       series.forEach((line, i) => {
+        const fraction = hasFraction(line.values);
         const value = line.values[index];
         const { fill, text } = bars[i];
         fill.style.left = `${percent(Math.min(0, value ?? 0))}%`;

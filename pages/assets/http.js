@@ -1,10 +1,11 @@
 // Requests to the process that served this page. Addresses are relative, so a path prefix in front of it just works.
 
-/** An answer that was not a success: `code`, `message` and `hint` as the platform gave them. */
+/** An answer that was not a success: `code`, `message` and `hint` as the platform gave them;
+ *  `unreachable` when there was none. */
 export class Problem extends Error {
-  constructor({ code = '', message, hint = '', line, column }) {
+  constructor({ code = '', message, hint = '', line, column, unreachable = false }) {
     super(message);
-    Object.assign(this, { code, hint, line, column });
+    Object.assign(this, { code, hint, line, column, unreachable });
   }
 }
 
@@ -32,7 +33,7 @@ async function answer(request) {
     response = await request();
   } catch (error) {
     if (error.name === 'AbortError') throw error;
-    throw new Problem({ message: 'The server cannot be reached.', hint: 'The page asks again when it is back.' });
+    throw new Problem({ message: 'The server cannot be reached.', hint: 'The page tries again by itself.', unreachable: true });
   }
   const text = await response.text();
   let body;

@@ -23,6 +23,7 @@ export class Panel {
   #rows = [];
   #event = {};
   #end = [];
+  #near = true;
   #body = el('div', { class: 'panel-body' }, el('p', { class: 'waiting' }, 'Waiting for rows …'));
   #stamp = el('span', { class: 'stamp' });
   #problem = el('p', { class: 'panel-problem', role: 'status', hidden: true });
@@ -40,12 +41,20 @@ export class Panel {
     const draw = paced(() => this.#draw(), DRAW_PAUSE_MS);
     const ask = paced(() => this.#ask(), QUERY_PAUSE_MS);
     this.#end.push(draw.stop, ask.stop);
+    const refresh = () => (!panel.query && this.#event.rows ? draw() : ask());
+    // A panel outside of the window keeps its first picture until it comes near: no queries for nobody.
+    const observer = new IntersectionObserver(([entry]) => {
+      const came = entry.isIntersecting && !this.#near;
+      this.#near = entry.isIntersecting;
+      if (came) refresh();
+    }, { rootMargin: '150px' });
+    observer.observe(this.root);
+    this.#end.push(() => observer.disconnect());
     if (panel.view) {
       if (views.list().length > 0 && !views.info(panel.view)) this.#fail(`There is no view "${panel.view}".`);
       this.#end.push(views.watch(panel.view, { rows: !panel.query }, (event) => {
         this.#event = event;
-        if (!panel.query && event.rows) draw();
-        else ask();
+        if (this.#near || !this.#view) refresh();
       }));
     } else {
       ask();
@@ -66,7 +75,8 @@ export class Panel {
       this.#show(undefined);
     } catch (error) {
       // The rows on the screen stay: old numbers with a note beat an empty panel.
-      this.#fail([error.message, error.hint].filter(Boolean).join(' '));
+      // A server that is away is the banner's news, once for all panels.
+      if (!error.unreachable) this.#fail([error.message, error.hint].filter(Boolean).join(' '));
     }
   }
 

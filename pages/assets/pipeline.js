@@ -52,6 +52,12 @@ export class Pipeline {
     this.#drawn = shape;
 
     const focused = document.activeElement?.dataset?.node;
+    if (nodes.length === 0) {
+      this.#root.replaceChildren(el('p', { class: 'waiting' }, 'Nothing flows yet: CREATE TABLE reads a topic, CREATE MATERIALIZED VIEW keeps an answer.'));
+      this.#nodes.clear();
+      this.#edges = [];
+      return;
+    }
     const { boxes, paths, height, narrow } = layout(nodes, edges, width);
     const kindOf = new Map(nodes.map((node) => [node.id, node.kind]));
     const picture = svg('svg', { class: 'edges', width, height, 'aria-hidden': 'true' });

@@ -9,6 +9,7 @@ export const MAX_SERIES = 6;
  * xs ascend (names keep the order of the rows), values are null where a series has no row; `limit` keeps the last xs.
  */
 export function pivot(rows, panel) {
+  rows = newest(rows, panel);
   const y = panel.y?.length > 0 ? panel.y : [numericColumn(rows, panel)].filter(Boolean);
   const scale = scaleOf(rows, panel.x);
   const at = new Map();
@@ -38,6 +39,18 @@ export function pivot(rows, panel) {
   };
 }
 
+/**
+ * Of a long view only the rows that can be seen, before anything costly happens to each: timestamps of one view are
+ * written alike, so as text they sort like the times they stand for.
+ */
+function newest(rows, { x, limit }) {
+  if (!(limit > 0) || rows.length <= limit || scaleOf(rows, x) !== 'time') return rows;
+  const seen = [...new Set(rows.map((row) => row[x]))].filter((value) => typeof value === 'string');
+  if (seen.length <= limit || seen.some((value) => value.length !== seen[0].length)) return rows;
+  const first = seen.sort().at(-limit);
+  return rows.filter((row) => row[x] >= first);
+}
+
 /** The columns of rows whose writer may leave null cells out. */
 export function columnsOf(rows) {
   const names = new Set();
@@ -52,7 +65,7 @@ function labelOf(row, column, panel, y) {
 }
 
 function scaleOf(rows, column) {
-  const values = rows.map((row) => row[column]).filter((value) => value !== null && value !== undefined).slice(0, 50);
+  const values = rows.slice(0, 100).map((row) => row[column]).filter((value) => value !== null && value !== undefined);
   if (!column || values.every((value) => typeof value === 'number')) return 'number';
   return values.every((value) => Number.isFinite(timeOf(value))) ? 'time' : 'name';
 }

@@ -92,10 +92,11 @@ export class SqlBox {
     this.#outcome.textContent = '';
     this.#result.hidden = true;
     const place = caret(error, sql);
-    this.#problem.replaceChildren(
+    this.#problem.replaceChildren(...[
       el('p', {}, error.code && el('code', {}, error.code), error.code && ' ', el('span', { class: 'problem-message' }, error.message)),
       place && el('pre', {}, place),
-      error.hint && el('p', { class: 'problem-hint' }, error.hint));
+      error.hint && el('p', { class: 'problem-hint' }, error.hint),
+    ].filter(Boolean));
     this.#problem.hidden = false;
   }
 
@@ -114,6 +115,7 @@ export class SqlBox {
     byId('relations').replaceChildren(...all.map(({ name, note }) => el('li', {},
       el('button', { type: 'button', title: `SELECT * FROM ${name}`, onclick: () => this.show(name) }, name),
       el('small', {}, note))));
+    if (all.length === 0) byId('relations').append(el('li', { class: 'hint' }, 'none yet'));
   }
 
   #history() {

@@ -10,7 +10,7 @@ import { Rows } from './rows.js';
 import { Stream } from './stream.js';
 
 const MAX_STREAMS = 2;
-const MAX_STREAMED_ROWS = 20_000;
+const MAX_STREAMED_ROWS = 50_000;
 
 export class Views {
   #infos = new Map();
@@ -26,6 +26,7 @@ export class Views {
       .then((list) => {
         this.#infos = new Map(list.map((info) => [info.name, info]));
         for (const listener of this.#listeners) listener(this.list());
+        this.#greetNewViews();
       })
       .finally(() => { this.#loading = null; });
     return this.#loading;
@@ -53,7 +54,7 @@ export class Views {
     const all = this.#watchers.get(name) ?? new Set();
     this.#watchers.set(name, all.add(watcher));
     const feed = this.#feeds.get(name) ?? (rows ? this.#openFeed(name) : undefined);
-    if (!feed || feed.ready) changed(this.#event(name));
+    if (feed ? feed.ready : this.#canAsk(name, watcher)) changed(this.#event(name));
     return () => {
       all.delete(watcher);
       if (![...all].some((other) => other.rows)) this.#closeFeed(name);
@@ -70,11 +71,26 @@ export class Views {
       this.#seen.set(name, now);
       // One more look after the rate fell to zero: the last change may be younger than the last look.
       if (before && before.rows === now.rows && !before.moving && !now.moving) continue;
-      for (const watcher of watchers) watcher.changed({});
+      for (const watcher of watchers) if (this.#canAsk(name, watcher)) watcher.changed({});
+    }
+  }
+
+  /** Nobody asks for the rows of a view that is not there (yet); a query may well read something else. */
+  #canAsk(name, watcher) {
+    return !watcher.rows || this.#infos.size === 0 || this.#infos.has(name);
+  }
+
+  /** Watchers that came before their view. */
+  #greetNewViews() {
+    for (const [name, watchers] of this.#watchers) {
+      if (!this.#infos.has(name) || this.#feeds.has(name)) continue;
+      const waiting = [...watchers].filter((watcher) => watcher.rows);
+      if (waiting.length > 0 && !this.#openFeed(name)) for (const watcher of waiting) watcher.changed({});
     }
   }
 
   #openFeed(name) {
+    if (this.#infos.size > 0 && !this.#infos.has(name)) return undefined;
     if (this.#feeds.size >= MAX_STREAMS || (this.info(name)?.rows ?? 0) > MAX_STREAMED_ROWS) return undefined;
     const feed = { rows: new Rows(this.info(name)?.key), ready: false, at_ms: undefined, stream: null };
     const tell = (at_ms) => {
