@@ -6,6 +6,8 @@ import { legend } from './legend.js';
 import { pivot } from './pivot.js';
 
 const MAX_BARS = 24;
+// Bars spread over the height of their panel, but a few do not drift apart.
+const LARGEST_BAR_PX = 44;
 
 export class BarView {
   #panel;
@@ -29,6 +31,7 @@ export class BarView {
     const shape = JSON.stringify([xs, series.length]);
     if (shape !== this.#list.dataset.shape) {
       this.#list.dataset.shape = shape;
+      this.#list.style.maxHeight = `${xs.length * Math.max(1, series.length) * LARGEST_BAR_PX}px`;
       const before = this.#rows;
       this.#rows = new Map(xs.map((x) => [x, before.get(x)?.bars.length === series.length ? before.get(x) : row(x, series.length)]));
       this.#list.replaceChildren(...Array.from(this.#rows.values(), (entry) => entry.root));

@@ -21,13 +21,17 @@ export class Header {
       byId('facts').append(el('div', {}, el('dt', {}, label), value));
       this.#facts.set(id, value);
     }
-    byId('banner').append('Connection lost, trying again … ', this.#age);
     setInterval(() => this.#watch(), 1000);
   }
 
   onStatus(status) {
     this.#heard_ms = performance.now();
-    this.#connected();
+    this.#lost = false;
+    // A pipeline that stopped still serves what it has: say why the numbers stand still.
+    const stopped = status.state === 'failed' ? `The pipeline has stopped. ${status.message ?? ''}` : '';
+    if (stopped) setText(byId('banner'), stopped);
+    byId('banner').hidden = !stopped;
+    byId('banner').dataset.state = status.state ?? 'running';
     setText(byId('project'), status.name ?? 'Rivermere');
     document.title = `${status.name ?? 'Rivermere'} · Rivermere`;
     this.#state(status.state ?? 'running');
@@ -59,13 +63,9 @@ export class Header {
     const banner = byId('banner');
     // The age is for the eye only: read aloud every second it would drown everything else.
     setText(this.#age, `What you see is ${Math.round(silent_ms / 1000)} s old.`);
+    if (!this.#age.isConnected) banner.replaceChildren('Connection lost, trying again … ', this.#age);
     banner.hidden = false;
     this.#state('reconnecting');
-  }
-
-  #connected() {
-    this.#lost = false;
-    byId('banner').hidden = true;
   }
 
   #state(state) {

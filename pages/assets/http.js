@@ -27,6 +27,13 @@ export function viewPath(name, suffix = '') {
   return `v1/views/${encodeURIComponent(name)}${suffix}`;
 }
 
+/** Integers that a JavaScript number cannot hold stay text, digit by digit; browsers too old for that round them. */
+function parse(text) {
+  if (!/\d{16}/.test(text)) return JSON.parse(text);
+  return JSON.parse(text, (key, value, context) =>
+    (typeof value === 'number' && Number.isInteger(value) && !Number.isSafeInteger(value) && context?.source ? context.source : value));
+}
+
 async function answer(request) {
   let response;
   try {
@@ -38,7 +45,7 @@ async function answer(request) {
   const text = await response.text();
   let body;
   try {
-    body = JSON.parse(text);
+    body = parse(text);
   } catch {
     if (response.ok) throw new Problem({ message: 'The answer is not JSON.', hint: text.slice(0, 200) });
   }

@@ -2,7 +2,7 @@
 // (legend, latest values, tooltip) is HTML beside it. The same rows are a table away for those who cannot see a canvas.
 
 import { el, flash, setText } from './dom.js';
-import { count, moment, number } from './format.js';
+import { count, hasFraction, moment, number } from './format.js';
 import { legend } from './legend.js';
 import { uPlot } from './packages.js';
 import { pivot } from './pivot.js';
@@ -142,7 +142,7 @@ export class Plot {
     const unit = this.#panel.unit ? ` ${this.#panel.unit}` : '';
     const words = series.map((line, i) => {
       const value = line.values.findLast((candidate) => candidate !== null);
-      const text = value === undefined ? '–' : number(value);
+      const text = value === undefined ? '–' : number(value, hasFraction(line.values));
       if (this.#latest[i] && setText(this.#latest[i], text)) flash(this.#latest[i]);
       return `${line.label} ${text}${unit}`;
     });
@@ -162,7 +162,7 @@ export class Plot {
     this.#tip.replaceChildren(el('strong', {}, when), ...lines.map((line) => {
       const swatch = el('span', { class: 'swatch' });
       swatch.style.setProperty('--mark', `var(--series-${line.index + 1})`);
-      return el('span', { class: 'tip-line' }, swatch, el('span', {}, line.label), el('b', {}, `${number(line.values[idx])}${unit}`));
+      return el('span', { class: 'tip-line' }, swatch, el('span', {}, line.label), el('b', {}, `${number(line.values[idx], hasFraction(line.values))}${unit}`));
     }));
     const left = u.valToPos(xs[idx], 'x');
     const room = u.over.clientWidth;

@@ -92,8 +92,11 @@ export class SqlBox {
     this.#outcome.textContent = '';
     this.#result.hidden = true;
     const place = caret(error, sql);
+    // The first line says what; more lines show where, drawn with characters that must stay below each other.
+    const [message, ...lines] = String(error.message).split('\n');
     this.#problem.replaceChildren(...[
-      el('p', {}, error.code && el('code', {}, error.code), error.code && ' ', el('span', { class: 'problem-message' }, error.message)),
+      el('p', {}, error.code && el('code', {}, error.code), error.code && ' ', el('span', { class: 'problem-message' }, message)),
+      lines.length > 0 && el('pre', {}, lines.join('\n')),
       place && el('pre', {}, place),
       error.hint && el('p', { class: 'problem-hint' }, error.hint),
     ].filter(Boolean));

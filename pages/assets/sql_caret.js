@@ -5,7 +5,7 @@
  * column 8", "file.sql:2:8"). Undefined when there is no place, or the message shows the line itself.
  */
 export function caret(error, sql) {
-  if (/^\s*\^+\s*$/m.test(error.message ?? '')) return undefined;
+  if (/^[\s|]*\^+\s*$/m.test(error.message ?? '')) return undefined;
   const found = /line:?\s+(\d+)\D{1,12}col(?:umn)?:?\s+(\d+)/i.exec(error.message ?? '') ?? /:(\d+):(\d+)/.exec(error.message ?? '');
   const line = Number(error.line ?? found?.[1]);
   const column = Number(error.column ?? found?.[2]);

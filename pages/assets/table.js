@@ -67,7 +67,8 @@ function isNumeric(rows, name) {
   for (const row of rows) {
     const value = row[name];
     if (value === null || value === undefined) continue;
-    if (typeof value !== 'number') return false;
+    // A long integer arrives as text, see http.js.
+    if (typeof value !== 'number' && !/^-?\d{16,}$/.test(value)) return false;
     any = true;
   }
   return any;

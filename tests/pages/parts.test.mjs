@@ -92,6 +92,7 @@ test('no caret without a place, outside of the text, or when the message has its
   assert.equal(caret({ message: 'no' }, 'x'), undefined);
   assert.equal(caret({ message: 'line 9, column 1' }, 'x'), undefined);
   assert.equal(caret({ message: 'line 1, column 1\nx\n^' }, 'x'), undefined);
+  assert.equal(caret({ message: 'no\n  --> query:1:1\n  |\n1 | x\n  | ^' }, 'x'), undefined);
 });
 
 test('event times are shown as written, whatever the zone of the browser', () => {
