@@ -35,6 +35,7 @@
 mod changes;
 mod error;
 mod groups;
+pub mod kafka;
 mod log;
 mod metrics;
 mod options;

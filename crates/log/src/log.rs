@@ -309,7 +309,10 @@ impl Log {
         from: Offset,
         max_bytes: usize,
     ) -> Result<Fetched, LogError> {
-        let FetchedPieces { mut pieces, range } = self.read_pieces(topic, partition, from, max_bytes, None)?;
+        let found = self.read_pieces((topic, partition, from), max_bytes, true, None, false)?;
+        let Some(FetchedPieces { mut pieces, range }) = found else {
+            return Err(LogError::UnknownPartition { topic: topic.clone(), partition });
+        };
         let batches = match pieces.len() {
             0 => Bytes::new(),
             1 => pieces.swap_remove(0),
@@ -318,15 +321,17 @@ impl Log {
         Ok(Fetched { batches, high_watermark: range.high_watermark, start: range.start })
     }
 
-    /// [`read`](Self::read) without joining. With a `waiter`, it is notified at the next publish when nothing was found.
+    /// [`read`](Self::read) without joining the pieces. With a `waiter`, it is notified at the next publish. Without
+    /// `at_least_one`, a first batch above `max_bytes` is left out. `None` when `memory_only` and the place is not in
+    /// memory.
     pub(crate) fn read_pieces(
         &self,
-        topic: &TopicName,
-        partition: PartitionId,
-        from: Offset,
+        (topic, partition, from): (&TopicName, PartitionId, Offset),
         max_bytes: usize,
+        at_least_one: bool,
         waiter: Option<&Arc<Notify>>,
-    ) -> Result<FetchedPieces, LogError> {
+        memory_only: bool,
+    ) -> Result<Option<FetchedPieces>, LogError> {
         let found = self.partition(topic, partition)?.1;
         let counters = &self.0.shared.counters;
         let (range, tail) = {
@@ -339,8 +344,8 @@ impl Log {
             if let Some(waiter) = waiter {
                 published.wait(waiter);
             }
-            if from == high_watermark {
-                return Ok(FetchedPieces { pieces: Vec::new(), range });
+            if from == high_watermark || !(at_least_one || max_bytes > 0) {
+                return Ok(Some(FetchedPieces { pieces: Vec::new(), range }));
             }
             (range, published.read_tail(from.0, max_bytes))
         };
@@ -349,6 +354,7 @@ impl Log {
                 Counters::add(&counters.reads_cached, 1);
                 coalesce(pieces)
             }
+            None if memory_only => return Ok(None),
             None => {
                 Counters::add(&counters.reads_segment, 1);
                 let read = found.segments.read(&*self.0.shared.disk, from.0, max_bytes)?;
@@ -356,7 +362,7 @@ impl Log {
             }
         };
         Counters::add(&counters.bytes_out, pieces.iter().map(Bytes::len).sum::<usize>() as u64);
-        Ok(FetchedPieces { pieces, range })
+        Ok(Some(FetchedPieces { pieces, range }))
     }
 
     /// Changes after every published frame: wait on it instead of polling.

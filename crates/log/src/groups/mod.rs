@@ -1,5 +1,9 @@
 //! Consumer groups: committed offsets, and the classic rebalance protocol.
 
+mod coordinator;
+
+pub(crate) use coordinator::{Group, JoinRequest, Joined, Member, Phase, SyncStep, Synced};
+
 use serde::{Deserialize, Serialize};
 
 /// How far a group has come in a partition.
