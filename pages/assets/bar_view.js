@@ -33,7 +33,9 @@ export class BarView {
       this.#list.dataset.shape = shape;
       this.#list.style.maxHeight = `${xs.length * Math.max(1, series.length) * LARGEST_BAR_PX}px`;
       const before = this.#rows;
-      this.#rows = new Map(xs.map((x) => [x, before.get(x)?.bars.length === series.length ? before.get(x) : row(x, series.length)]));
+      this.#rows = new Map(
+        xs.map((x) => [x, before.get(x)?.bars.length === series.length ? before.get(x) : row(x, series.length)]),
+      );
       this.#list.replaceChildren(...Array.from(this.#rows.values(), (entry) => entry.root));
     }
     xs.forEach((x, index) => {
@@ -53,9 +55,19 @@ export class BarView {
 }
 
 function row(name, count) {
-  const bars = Array.from({ length: count }, () => ({ fill: el('span', { class: 'fill' }), text: el('span', { class: 'figure' }) }));
-  const root = el('li', {},
+  const bars = Array.from({ length: count }, () => ({
+    fill: el('span', { class: 'fill' }),
+    text: el('span', { class: 'figure' }),
+  }));
+  const root = el(
+    'li',
+    {},
     el('span', { class: 'bar-name', title: name }, name),
-    el('span', { class: 'bar-lines' }, bars.map(({ fill, text }) => el('span', { class: 'bar-line' }, el('span', { class: 'track' }, fill), text))));
+    el(
+      'span',
+      { class: 'bar-lines' },
+      bars.map(({ fill, text }) => el('span', { class: 'bar-line' }, el('span', { class: 'track' }, fill), text)),
+    ),
+  );
   return { root, bars };
 }

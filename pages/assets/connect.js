@@ -15,8 +15,11 @@ export class Connect {
     const text = JSON.stringify([lines, status.version]);
     if (text === this.#shown) return;
     this.#shown = text;
-    byId('connect').replaceChildren(...lines.map(([label, command]) => el('li', {},
-      el('span', {}, label), el('code', { tabindex: 0 }, command), copyButton(label, command))));
+    byId('connect').replaceChildren(
+      ...lines.map(([label, command]) =>
+        el('li', {}, el('span', {}, label), el('code', { tabindex: 0 }, command), copyButton(label, command)),
+      ),
+    );
     byId('about').textContent = `Rivermere ${status.version ?? ''}`;
   }
 }
@@ -32,7 +35,9 @@ function copyButton(label, command) {
     } catch {
       button.textContent = 'Not allowed';
     }
-    setTimeout(() => { button.textContent = 'Copy'; }, 1500);
+    setTimeout(() => {
+      button.textContent = 'Copy';
+    }, 1500);
   });
   return button;
 }

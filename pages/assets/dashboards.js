@@ -16,7 +16,9 @@ export class Dashboards {
 
   constructor(views) {
     this.#views = views;
-    setInterval(() => { if (!document.hidden) this.load(); }, LOOK_AGAIN_MS);
+    setInterval(() => {
+      if (!document.hidden) this.load();
+    }, LOOK_AGAIN_MS);
   }
 
   async load() {
@@ -24,7 +26,8 @@ export class Dashboards {
     try {
       list = await getJson('v1/dashboards');
     } catch (error) {
-      if (this.#shown === '') byId('dashboard').replaceChildren(el('p', { class: 'notice' }, `${error.message} ${error.hint}`));
+      if (this.#shown === '')
+        byId('dashboard').replaceChildren(el('p', { class: 'notice' }, `${error.message} ${error.hint}`));
       return;
     }
     const text = JSON.stringify(list);
@@ -42,7 +45,15 @@ export class Dashboards {
     const dashboard = this.#list.find((entry) => entry.name === this.#chosen);
     const place = byId('dashboard');
     if (!dashboard) {
-      place.replaceChildren(el('p', { class: 'notice' }, 'No dashboard yet. Save one as ', el('code', {}, 'dashboards/NAME.yaml'), ' in the project: it appears here at once.'));
+      place.replaceChildren(
+        el(
+          'p',
+          { class: 'notice' },
+          'No dashboard yet. Save one as ',
+          el('code', {}, 'dashboards/NAME.yaml'),
+          ' in the project: it appears here at once.',
+        ),
+      );
       return;
     }
     // Panels that copy a view come first to the few streams; the others then share them.
@@ -51,8 +62,18 @@ export class Dashboards {
       entry.view = new Panel(entry.panel, this.#views);
       this.#panels.push(entry.view);
     }
-    const heading = this.#list.length === 1 && dashboard.title ? el('p', { class: 'dashboard-title' }, dashboard.title) : null;
-    place.replaceChildren(...[heading, el('div', { class: 'grid' }, panels.map((entry) => entry.view.root))].filter(Boolean));
+    const heading =
+      this.#list.length === 1 && dashboard.title ? el('p', { class: 'dashboard-title' }, dashboard.title) : null;
+    place.replaceChildren(
+      ...[
+        heading,
+        el(
+          'div',
+          { class: 'grid' },
+          panels.map((entry) => entry.view.root),
+        ),
+      ].filter(Boolean),
+    );
   }
 
   #drawTabs() {
@@ -76,10 +97,23 @@ export class Dashboards {
       const at = this.#list.findIndex((entry) => entry.name === this.#chosen);
       choose(this.#list[(at + step + this.#list.length) % this.#list.length].name);
     };
-    tabs.replaceChildren(...this.#list.map((entry) => {
-      const selected = entry.name === this.#chosen;
-      return el('button', { type: 'button', role: 'tab', 'aria-selected': String(selected), 'aria-controls': 'dashboard',
-        tabindex: selected ? 0 : -1, onclick: () => choose(entry.name), onkeydown: move }, entry.title ?? entry.name);
-    }));
+    tabs.replaceChildren(
+      ...this.#list.map((entry) => {
+        const selected = entry.name === this.#chosen;
+        return el(
+          'button',
+          {
+            type: 'button',
+            role: 'tab',
+            'aria-selected': String(selected),
+            'aria-controls': 'dashboard',
+            tabindex: selected ? 0 : -1,
+            onclick: () => choose(entry.name),
+            onkeydown: move,
+          },
+          entry.title ?? entry.name,
+        );
+      }),
+    );
   }
 }

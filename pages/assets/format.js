@@ -41,7 +41,12 @@ export function bytes(value) {
 export function duration(ms) {
   if (!Number.isFinite(ms)) return '–';
   const seconds = Math.floor(ms / 1000);
-  const [d, h, m, s] = [Math.floor(seconds / 86400), Math.floor(seconds / 3600) % 24, Math.floor(seconds / 60) % 60, seconds % 60];
+  const [d, h, m, s] = [
+    Math.floor(seconds / 86400),
+    Math.floor(seconds / 3600) % 24,
+    Math.floor(seconds / 60) % 60,
+    seconds % 60,
+  ];
   if (d > 0) return `${d} d ${h} h`;
   if (h > 0) return `${h} h ${m} min`;
   return m > 0 ? `${m} min ${s} s` : `${s} s`;

@@ -14,8 +14,12 @@ export class Header {
 
   constructor() {
     for (const [id, label] of [
-      ['rate', 'Events per second'], ['lag', 'Lag'], ['time', 'Event time'],
-      ['epoch', 'Epoch'], ['uptime', 'Uptime'], ['memory', 'Memory'],
+      ['rate', 'Events per second'],
+      ['lag', 'Lag'],
+      ['time', 'Event time'],
+      ['epoch', 'Epoch'],
+      ['uptime', 'Uptime'],
+      ['memory', 'Memory'],
     ]) {
       const value = el('dd', { id: `fact-${id}` }, '–');
       byId('facts').append(el('div', {}, el('dt', {}, label), value));
@@ -81,7 +85,9 @@ export class Header {
 /** Events enter through topics; a project without any counts what its sources read. */
 function inputRate(nodes) {
   const kind = nodes.some((node) => node.kind === 'topic') ? 'topic' : 'source';
-  return nodes.filter((node) => node.kind === kind && !node.label?.endsWith('.dlq')).reduce((sum, node) => sum + (node.rate || 0), 0);
+  return nodes
+    .filter((node) => node.kind === kind && !node.label?.endsWith('.dlq'))
+    .reduce((sum, node) => sum + (node.rate || 0), 0);
 }
 
 function latestWatermark(watermarks) {

@@ -15,12 +15,14 @@ export async function getJson(path) {
 
 /** Runs one statement; the answer is an array of objects. */
 export async function runSql(sql, signal) {
-  return answer(() => fetch('v1/sql', {
-    method: 'POST',
-    headers: { 'content-type': 'application/json', accept: 'application/json' },
-    body: JSON.stringify({ sql }),
-    signal,
-  }));
+  return answer(() =>
+    fetch('v1/sql', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json', accept: 'application/json' },
+      body: JSON.stringify({ sql }),
+      signal,
+    }),
+  );
 }
 
 export function viewPath(name, suffix = '') {
@@ -31,7 +33,10 @@ export function viewPath(name, suffix = '') {
 function parse(text) {
   if (!/\d{16}/.test(text)) return JSON.parse(text);
   return JSON.parse(text, (key, value, context) =>
-    (typeof value === 'number' && Number.isInteger(value) && !Number.isSafeInteger(value) && context?.source ? context.source : value));
+    typeof value === 'number' && Number.isInteger(value) && !Number.isSafeInteger(value) && context?.source
+      ? context.source
+      : value,
+  );
 }
 
 async function answer(request) {
@@ -40,7 +45,11 @@ async function answer(request) {
     response = await request();
   } catch (error) {
     if (error.name === 'AbortError') throw error;
-    throw new Problem({ message: 'The server cannot be reached.', hint: 'The page tries again by itself.', unreachable: true });
+    throw new Problem({
+      message: 'The server cannot be reached.',
+      hint: 'The page tries again by itself.',
+      unreachable: true,
+    });
   }
   const text = await response.text();
   let body;

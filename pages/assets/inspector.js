@@ -18,9 +18,13 @@ export class Inspector {
   constructor(views, query) {
     this.#views = views;
     this.#query = query;
-    this.#dialog.addEventListener('close', () => { this.#id = null; });
+    this.#dialog.addEventListener('close', () => {
+      this.#id = null;
+    });
     // A click on the backdrop is a click on the dialog itself, outside of its content.
-    this.#dialog.addEventListener('click', (event) => { if (event.target === this.#dialog) this.#dialog.close(); });
+    this.#dialog.addEventListener('click', (event) => {
+      if (event.target === this.#dialog) this.#dialog.close();
+    });
   }
 
   open(id) {
@@ -35,16 +39,38 @@ export class Inspector {
       this.#values.set(label, shown);
       facts.append(el('div', {}, el('dt', {}, label), shown));
     }
-    this.#dialog.replaceChildren(el('div', { class: 'inspector-body' },
-      el('div', { class: 'inspector-head', 'data-kind': node.kind },
-        glyph(node.kind),
-        el('h2', { id: 'inspector-title' }, node.label, ' ', el('small', {}, node.kind)),
-        el('button', { type: 'button', class: 'icon-button', 'aria-label': 'Close', onclick: () => this.#dialog.close() }, '✕')),
-      facts,
-      node.kind !== 'sink' && el('p', {}, el('button', { type: 'button', onclick: () => this.#ask(node.label) }, 'Show rows in SQL')),
-      info?.columns?.length > 0 && schema(info),
-      info?.sql && el('section', {}, el('h3', {}, 'Statement'),
-        el('pre', { class: 'statement', tabindex: 0, role: 'region', 'aria-label': 'Statement' }, ...highlight(info.sql)))));
+    this.#dialog.replaceChildren(
+      el(
+        'div',
+        { class: 'inspector-body' },
+        el(
+          'div',
+          { class: 'inspector-head', 'data-kind': node.kind },
+          glyph(node.kind),
+          el('h2', { id: 'inspector-title' }, node.label, ' ', el('small', {}, node.kind)),
+          el(
+            'button',
+            { type: 'button', class: 'icon-button', 'aria-label': 'Close', onclick: () => this.#dialog.close() },
+            '✕',
+          ),
+        ),
+        facts,
+        node.kind !== 'sink' &&
+          el('p', {}, el('button', { type: 'button', onclick: () => this.#ask(node.label) }, 'Show rows in SQL')),
+        info?.columns?.length > 0 && schema(info),
+        info?.sql &&
+          el(
+            'section',
+            {},
+            el('h3', {}, 'Statement'),
+            el(
+              'pre',
+              { class: 'statement', tabindex: 0, role: 'region', 'aria-label': 'Statement' },
+              ...highlight(info.sql),
+            ),
+          ),
+      ),
+    );
     if (!this.#dialog.open) this.#dialog.showModal();
   }
 
@@ -68,7 +94,7 @@ export class Inspector {
   }
 
   #viewOf(node) {
-    return node.kind === 'sink' ? this.#sink(node)?.view ?? node.label : node.label;
+    return node.kind === 'sink' ? (this.#sink(node)?.view ?? node.label) : node.label;
   }
 
   #sink(node) {
@@ -89,7 +115,11 @@ export class Inspector {
     }
     const sink = node.kind === 'sink' ? this.#sink(node) : undefined;
     if (sink) {
-      facts.push(['Format', sink.format], ['Confirmed epoch', count(sink.confirmed_epoch)], ['Staged epoch', count(sink.staged_epoch)]);
+      facts.push(
+        ['Format', sink.format],
+        ['Confirmed epoch', count(sink.confirmed_epoch)],
+        ['Staged epoch', count(sink.staged_epoch)],
+      );
       if (sink.location) facts.push(['Location', sink.location]);
     }
     const info = node.kind === 'view' ? this.#views.info(node.label) : undefined;
@@ -104,9 +134,37 @@ export class Inspector {
 }
 
 function schema(info) {
-  return el('section', {}, el('h3', {}, 'Columns'),
-    el('table', { class: 'schema' },
-      el('thead', {}, el('tr', {}, el('th', { scope: 'col' }, 'Name'), el('th', { scope: 'col' }, 'Type'), el('th', { scope: 'col' }, 'Null'))),
-      el('tbody', {}, info.columns.map((column) => el('tr', {},
-        el('td', {}, column.name), el('td', {}, column.type), el('td', {}, column.nullable ? 'yes' : 'no'))))));
+  return el(
+    'section',
+    {},
+    el('h3', {}, 'Columns'),
+    el(
+      'table',
+      { class: 'schema' },
+      el(
+        'thead',
+        {},
+        el(
+          'tr',
+          {},
+          el('th', { scope: 'col' }, 'Name'),
+          el('th', { scope: 'col' }, 'Type'),
+          el('th', { scope: 'col' }, 'Null'),
+        ),
+      ),
+      el(
+        'tbody',
+        {},
+        info.columns.map((column) =>
+          el(
+            'tr',
+            {},
+            el('td', {}, column.name),
+            el('td', {}, column.type),
+            el('td', {}, column.nullable ? 'yes' : 'no'),
+          ),
+        ),
+      ),
+    ),
+  );
 }

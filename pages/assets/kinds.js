@@ -13,6 +13,9 @@ const glyphs = {
 export const kinds = ['topic', 'source', 'file', 'view', 'sink'];
 
 export function glyph(kind) {
-  return svg('svg', { class: 'glyph', viewBox: '0 0 20 20', width: 16, height: 16, 'aria-hidden': 'true' },
-    svg('path', { d: glyphs[kind] ?? 'M4 4h12v12H4z' }));
+  return svg(
+    'svg',
+    { class: 'glyph', viewBox: '0 0 20 20', width: 16, height: 16, 'aria-hidden': 'true' },
+    svg('path', { d: glyphs[kind] ?? 'M4 4h12v12H4z' }),
+  );
 }

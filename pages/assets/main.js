@@ -18,7 +18,15 @@ const query = (name) => sql.show(name);
 const inspector = new Inspector(views, query);
 const header = new Header();
 const dashboards = new Dashboards(views);
-const parts = [header, new Pipeline((id) => inspector.open(id)), inspector, views, sql, new ViewList(views, query), new Connect()];
+const parts = [
+  header,
+  new Pipeline((id) => inspector.open(id)),
+  inspector,
+  views,
+  sql,
+  new ViewList(views, query),
+  new Connect(),
+];
 
 // What was asked for at the start may be answered differently by another process, or after a view was made or dropped.
 let known = '';
@@ -36,9 +44,13 @@ async function ask(status) {
   await dashboards.load();
 }
 
-new Stream('v1/status/stream', {
-  status: (status) => {
-    for (const part of parts) part.onStatus(status);
-    ask(status);
+new Stream(
+  'v1/status/stream',
+  {
+    status: (status) => {
+      for (const part of parts) part.onStatus(status);
+      ask(status);
+    },
   },
-}, (state) => (state === 'open' ? header.onOpen() : header.onLost()));
+  (state) => (state === 'open' ? header.onOpen() : header.onLost()),
+);

@@ -17,20 +17,28 @@ export class NumberView {
 
   constructor(panel) {
     this.#panel = panel;
-    this.root = el('div', { class: 'big-number' },
+    this.root = el(
+      'div',
+      { class: 'big-number' },
       el('p', {}, this.#value, panel.unit && el('span', { class: 'unit' }, panel.unit)),
-      svg('svg', { class: 'trend', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, this.#area, this.#line));
+      svg('svg', { class: 'trend', preserveAspectRatio: 'none', 'aria-hidden': 'true' }, this.#area, this.#line),
+    );
   }
 
   update(rows) {
-    const column = this.#panel.y?.[0] ?? columnsOf(rows).find((name) => rows.some((row) => typeof row[name] === 'number'));
+    const column =
+      this.#panel.y?.[0] ?? columnsOf(rows).find((name) => rows.some((row) => typeof row[name] === 'number'));
     if (rows.length === 0 || column === undefined) return;
     // With an x the rows are the history; without, the page remembers what it saw.
     const { x } = this.#panel;
     const order = (row) => (typeof row[x] === 'number' ? row[x] : timeOf(row[x]));
     const last = x ? rows.toSorted((a, b) => order(a) - order(b)) : rows;
     const value = Number(last.at(x ? -1 : 0)[column] ?? NaN);
-    if (x) this.#history = last.map((row) => Number(row[column] ?? NaN)).filter(Number.isFinite).slice(-HISTORY);
+    if (x)
+      this.#history = last
+        .map((row) => Number(row[column] ?? NaN))
+        .filter(Number.isFinite)
+        .slice(-HISTORY);
     else if (Number.isFinite(value)) this.#history.push(value);
     if (this.#history.length > HISTORY) this.#history.shift();
     if (setText(this.#value, number(value))) flash(this.#value);
@@ -45,7 +53,9 @@ export class NumberView {
     const width = Math.max(SPAN, values.length) - 1;
     const start = width - values.length + 1;
     this.#line.ownerSVGElement.setAttribute('viewBox', `0 0 ${width} 40`);
-    const points = values.map((value, i) => `${start + i} ${(high === low ? 20 : 37 - ((value - low) / height) * 34).toFixed(1)}`);
+    const points = values.map(
+      (value, i) => `${start + i} ${(high === low ? 20 : 37 - ((value - low) / height) * 34).toFixed(1)}`,
+    );
     this.#line.setAttribute('d', `M${points.join('L')}`);
     this.#area.setAttribute('d', `M${start} 40L${points.join('L')}L${width} 40z`);
   }

@@ -27,15 +27,25 @@ export class Panel {
   #body = el('div', { class: 'panel-body' }, el('p', { class: 'waiting' }, 'Waiting for rows …'));
   #stamp = el('span', { class: 'stamp' });
   #problem = el('p', { class: 'panel-problem', role: 'status', hidden: true });
-  #toggle = el('button', { type: 'button', class: 'quiet', 'aria-pressed': 'false', onclick: () => this.#switch() }, 'Table');
+  #toggle = el(
+    'button',
+    { type: 'button', class: 'quiet', 'aria-pressed': 'false', onclick: () => this.#switch() },
+    'Table',
+  );
 
   constructor(panel, views) {
     this.#panel = { ...panel, y: [panel.y ?? []].flat() };
     this.#views = views;
     const title = el('h3', {}, panel.title ?? panel.view);
-    if (panel.unit && panel.chart !== 'number' && panel.chart !== 'table') title.append(el('span', { class: 'unit' }, panel.unit));
-    this.root = el('article', { class: 'panel card', 'data-chart': panel.chart, 'data-width': Math.min(3, Math.max(1, panel.width || 1)) },
-      el('div', { class: 'panel-head' }, title, this.#stamp, this.#toggle), this.#problem, this.#body);
+    if (panel.unit && panel.chart !== 'number' && panel.chart !== 'table')
+      title.append(el('span', { class: 'unit' }, panel.unit));
+    this.root = el(
+      'article',
+      { class: 'panel card', 'data-chart': panel.chart, 'data-width': Math.min(3, Math.max(1, panel.width || 1)) },
+      el('div', { class: 'panel-head' }, title, this.#stamp, this.#toggle),
+      this.#problem,
+      this.#body,
+    );
     this.#toggle.hidden = true;
 
     const draw = paced(() => this.#draw(), DRAW_PAUSE_MS);
@@ -43,19 +53,24 @@ export class Panel {
     this.#end.push(draw.stop, ask.stop);
     const refresh = () => (!panel.query && this.#event.rows ? draw() : ask());
     // A panel outside of the window keeps its first picture until it comes near: no queries for nobody.
-    const observer = new IntersectionObserver(([entry]) => {
-      const came = entry.isIntersecting && !this.#near;
-      this.#near = entry.isIntersecting;
-      if (came) refresh();
-    }, { rootMargin: '150px' });
+    const observer = new IntersectionObserver(
+      ([entry]) => {
+        const came = entry.isIntersecting && !this.#near;
+        this.#near = entry.isIntersecting;
+        if (came) refresh();
+      },
+      { rootMargin: '150px' },
+    );
     observer.observe(this.root);
     this.#end.push(() => observer.disconnect());
     if (panel.view) {
       if (views.list().length > 0 && !views.info(panel.view)) this.#fail(`There is no view "${panel.view}".`);
-      this.#end.push(views.watch(panel.view, { rows: !panel.query }, (event) => {
-        this.#event = event;
-        if (this.#near || !this.#view) refresh();
-      }));
+      this.#end.push(
+        views.watch(panel.view, { rows: !panel.query }, (event) => {
+          this.#event = event;
+          if (this.#near || !this.#view) refresh();
+        }),
+      );
     } else {
       ask();
     }
@@ -108,9 +123,15 @@ export class Panel {
       this.#kind = kind;
       this.#view = make(kind, this.#panel);
       const scrolls = kind === 'table';
-      this.#body.replaceChildren(scrolls
-        ? el('div', { class: 'scroller', role: 'region', tabindex: 0, 'aria-label': this.#panel.title }, this.#view.root)
-        : this.#view.root);
+      this.#body.replaceChildren(
+        scrolls
+          ? el(
+              'div',
+              { class: 'scroller', role: 'region', tabindex: 0, 'aria-label': this.#panel.title },
+              this.#view.root,
+            )
+          : this.#view.root,
+      );
     }
     if (kind === 'table') this.#view.update(this.#tableRows(), this.#columns());
     else this.#view.update(this.#rows);

@@ -53,7 +53,13 @@ export class Pipeline {
 
     const focused = document.activeElement?.dataset?.node;
     if (nodes.length === 0) {
-      this.#root.replaceChildren(el('p', { class: 'waiting' }, 'Nothing flows yet: CREATE TABLE reads a topic, CREATE MATERIALIZED VIEW keeps an answer.'));
+      this.#root.replaceChildren(
+        el(
+          'p',
+          { class: 'waiting' },
+          'Nothing flows yet: CREATE TABLE reads a topic, CREATE MATERIALIZED VIEW keeps an answer.',
+        ),
+      );
       this.#nodes.clear();
       this.#edges = [];
       return;
@@ -72,37 +78,70 @@ export class Pipeline {
     stage.style.height = `${height}px`;
     this.#nodes.clear();
     // Reading and tab order follow the flow: column by column, or row by row.
-    const inOrder = nodes.filter((node) => boxes.has(node.id)).toSorted((a, b) => {
-      const [p, q] = [boxes.get(a.id), boxes.get(b.id)];
-      return p.x - q.x || p.y - q.y;
-    });
+    const inOrder = nodes
+      .filter((node) => boxes.has(node.id))
+      .toSorted((a, b) => {
+        const [p, q] = [boxes.get(a.id), boxes.get(b.id)];
+        return p.x - q.x || p.y - q.y;
+      });
     for (const node of inOrder) {
       const view = this.#node(node, boxes.get(node.id));
       this.#nodes.set(node.id, view);
       stage.append(view.button);
     }
     this.#root.replaceChildren(stage);
-    byId('kinds').replaceChildren(...kinds.filter((kind) => nodes.some((node) => node.kind === kind))
-      .map((kind) => el('li', { 'data-kind': kind }, glyph(kind), kind)));
+    byId('kinds').replaceChildren(
+      ...kinds
+        .filter((kind) => nodes.some((node) => node.kind === kind))
+        .map((kind) => el('li', { 'data-kind': kind }, glyph(kind), kind)),
+    );
     if (focused) this.#nodes.get(focused)?.button.focus({ preventScroll: true });
     this.#refresh();
   }
 
   #node(node, box) {
     const view = {
-      rate: el('span', { class: 'rate' }), more: el('span', { class: 'more' }), alarm: el('span', { class: 'alarm', hidden: true }),
+      rate: el('span', { class: 'rate' }),
+      more: el('span', { class: 'more' }),
+      alarm: el('span', { class: 'alarm', hidden: true }),
       spark: svg('path'),
     };
-    view.button = el('button', {
-      class: 'node', type: 'button', 'data-kind': node.kind, 'data-node': node.id, 'aria-haspopup': 'dialog', title: node.label,
-      onclick: () => this.#open(node.id),
-      onmouseenter: () => this.#highlight(node.id), onmouseleave: () => this.#highlight(null),
-      onfocus: () => this.#highlight(node.id), onblur: () => this.#highlight(null),
-    },
-    svg('svg', { class: 'spark', viewBox: `0 0 ${HISTORY - 1} 20`, preserveAspectRatio: 'none', 'aria-hidden': 'true' }, view.spark),
-    el('span', { class: 'name' }, glyph(node.kind), el('span', { class: 'away-from-eyes' }, `${node.kind} `), el('b', {}, node.label), view.alarm),
-    el('span', { class: 'numbers' }, view.rate, view.more));
-    Object.assign(view.button.style, { left: `${box.x}px`, top: `${box.y}px`, width: `${box.width}px`, height: `${box.height}px` });
+    view.button = el(
+      'button',
+      {
+        class: 'node',
+        type: 'button',
+        'data-kind': node.kind,
+        'data-node': node.id,
+        'aria-haspopup': 'dialog',
+        title: node.label,
+        onclick: () => this.#open(node.id),
+        onmouseenter: () => this.#highlight(node.id),
+        onmouseleave: () => this.#highlight(null),
+        onfocus: () => this.#highlight(node.id),
+        onblur: () => this.#highlight(null),
+      },
+      svg(
+        'svg',
+        { class: 'spark', viewBox: `0 0 ${HISTORY - 1} 20`, preserveAspectRatio: 'none', 'aria-hidden': 'true' },
+        view.spark,
+      ),
+      el(
+        'span',
+        { class: 'name' },
+        glyph(node.kind),
+        el('span', { class: 'away-from-eyes' }, `${node.kind} `),
+        el('b', {}, node.label),
+        view.alarm,
+      ),
+      el('span', { class: 'numbers' }, view.rate, view.more),
+    );
+    Object.assign(view.button.style, {
+      left: `${box.x}px`,
+      top: `${box.y}px`,
+      width: `${box.width}px`,
+      height: `${box.height}px`,
+    });
     return view;
   }
 
@@ -135,7 +174,10 @@ export class Pipeline {
         edge.animation?.pause();
         continue;
       }
-      edge.animation ??= edge.flow.animate({ strokeDashoffset: [`${DASH_PX}px`, '0px'] }, { duration: 1000, iterations: Infinity });
+      edge.animation ??= edge.flow.animate(
+        { strokeDashoffset: [`${DASH_PX}px`, '0px'] },
+        { duration: 1000, iterations: Infinity },
+      );
       // Not the duration: changing that would make every dot jump.
       edge.animation.updatePlaybackRate((10 + 16 * power) / DASH_PX);
       edge.animation.play();
@@ -146,13 +188,15 @@ export class Pipeline {
     const near = id ? related(id, this.#edges) : null;
     this.#root.classList.toggle('focused', Boolean(near));
     for (const [name, view] of this.#nodes) view.button.classList.toggle('near', Boolean(near?.has(name)));
-    for (const edge of this.#edges) edge.group.classList.toggle('near', Boolean(near?.has(edge.from) && near.has(edge.to)));
+    for (const edge of this.#edges)
+      edge.group.classList.toggle('near', Boolean(near?.has(edge.from) && near.has(edge.to)));
   }
 }
 
 function more(node, sinks) {
   if (node.kind === 'sink') {
-    const sink = sinks.find((candidate) => candidate.id === node.id) ?? sinks.find((candidate) => candidate.view === node.label);
+    const sink =
+      sinks.find((candidate) => candidate.id === node.id) ?? sinks.find((candidate) => candidate.view === node.label);
     if (sink) return `${sink.format} · epoch ${count(sink.confirmed_epoch)}`;
   }
   if (node.lag > 0) return `lag ${count(node.lag)}`;
@@ -162,7 +206,10 @@ function more(node, sinks) {
 /** All that a node is made from, and all that is made from it. */
 function related(id, edges) {
   const found = new Set([id]);
-  for (const [here, there] of [['from', 'to'], ['to', 'from']]) {
+  for (const [here, there] of [
+    ['from', 'to'],
+    ['to', 'from'],
+  ]) {
     const queue = [id];
     const seen = new Set(queue);
     while (queue.length > 0) {

@@ -91,14 +91,21 @@ function order(nodes, { links }, layer) {
       link.chain[i].before.push(link.chain[i - 1]);
     }
   }
-  const rank = () => columns.forEach((column) => column.forEach((item, index) => { item.rank = index / column.length; }));
+  const rank = () =>
+    columns.forEach((column) =>
+      column.forEach((item, index) => {
+        item.rank = index / column.length;
+      }),
+    );
   rank();
   for (let sweep = 0; sweep < 12; sweep += 1) {
     const side = sweep % 2 === 0 ? 'before' : 'after';
     for (const column of sweep % 2 === 0 ? columns : columns.toReversed()) {
       for (const item of column) item.weight = mean(item[side].map((other) => other.rank)) ?? item.rank;
       column.sort((a, b) => a.weight - b.weight);
-      column.forEach((item, index) => { item.rank = index / column.length; });
+      column.forEach((item, index) => {
+        item.rank = index / column.length;
+      });
     }
   }
   return columns;
@@ -136,11 +143,16 @@ function wide(columns, { links }, nodeWidth, width) {
     }
   }
   const pitch = columns.length > 1 ? (width - 2 * PADDING - nodeWidth) / (columns.length - 1) : 0;
-  columns.forEach((column, index) => column.forEach((item) => { item.x = PADDING + index * pitch; }));
+  columns.forEach((column, index) =>
+    column.forEach((item) => {
+      item.x = PADDING + index * pitch;
+    }),
+  );
 
   const boxes = new Map();
   for (const item of columns.flat()) {
-    if (!item.passage) boxes.set(item.id, { x: item.x, y: item.y - NODE_HEIGHT / 2, width: nodeWidth, height: NODE_HEIGHT });
+    if (!item.passage)
+      boxes.set(item.id, { x: item.x, y: item.y - NODE_HEIGHT / 2, width: nodeWidth, height: NODE_HEIGHT });
   }
   const entries = ports(links, (link) => link.chain.at(-2).y);
   const paths = links.map((link) => {
@@ -172,7 +184,11 @@ function narrow(columns, { links }, width) {
   // One lane per feeding node; a lane is free again below the last node it reaches. Short lanes run close to the rows.
   const reach = new Map();
   for (const { from, to } of links) reach.set(from, Math.max(reach.get(from) ?? 0, row.get(to)));
-  const spans = [...reach].map(([id, end]) => ({ id, start: Math.min(row.get(id), end), end: Math.max(row.get(id), end) }));
+  const spans = [...reach].map(([id, end]) => ({
+    id,
+    start: Math.min(row.get(id), end),
+    end: Math.max(row.get(id), end),
+  }));
   spans.sort((a, b) => a.end - a.start - (b.end - b.start) || a.start - b.start);
   const lanes = [];
   const laneOf = new Map();
@@ -194,7 +210,8 @@ function narrow(columns, { links }, width) {
     const end = middle(link.to) - 8 + entries.get(link) * 8;
     const down = Math.sign(end - start) || 1;
     const r = Math.min(7, left - x, Math.abs(end - start) / 2);
-    const d = `M${left} ${round(start)}H${round(x + r)}Q${round(x)} ${round(start)} ${round(x)} ${round(start + down * r)}` +
+    const d =
+      `M${left} ${round(start)}H${round(x + r)}Q${round(x)} ${round(start)} ${round(x)} ${round(start + down * r)}` +
       `V${round(end - down * r)}Q${round(x)} ${round(end)} ${round(x + r)} ${round(end)}H${round(left)}`;
     return { from: link.from, to: link.to, d, arrow: arrow(left, end) };
   });

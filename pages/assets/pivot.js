@@ -5,7 +5,8 @@ import { timeOf } from './format.js';
 export const MAX_SERIES = 6;
 
 /**
- * `panel`: `{x, y: [..], series, limit}` -> `{ scale: 'time'|'number'|'name', xs, series: [{label, values}], dropped }`:
+ * `panel`: `{x, y: [..], series, limit}` ->
+ * `{ scale: 'time'|'number'|'name', xs, series: [{label, values}], dropped }`:
  * xs ascend (names keep the order of the rows), values are null where a series has no row; `limit` keeps the last xs.
  */
 export function pivot(rows, panel) {
@@ -65,7 +66,10 @@ function labelOf(row, column, panel, y) {
 }
 
 function scaleOf(rows, column) {
-  const values = rows.slice(0, 100).map((row) => row[column]).filter((value) => value !== null && value !== undefined);
+  const values = rows
+    .slice(0, 100)
+    .map((row) => row[column])
+    .filter((value) => value !== null && value !== undefined);
   if (!column || values.every((value) => typeof value === 'number')) return 'number';
   return values.every((value) => Number.isFinite(timeOf(value))) ? 'time' : 'name';
 }
@@ -78,5 +82,7 @@ function position(value, scale, index) {
 }
 
 function numericColumn(rows, panel) {
-  return columnsOf(rows.slice(0, 20)).find((name) => name !== panel.x && rows.some((row) => typeof row[name] === 'number'));
+  return columnsOf(rows.slice(0, 20)).find(
+    (name) => name !== panel.x && rows.some((row) => typeof row[name] === 'number'),
+  );
 }

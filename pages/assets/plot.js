@@ -34,7 +34,8 @@ export class Plot {
     this.#quiet = onTheme(() => this.#rebuild());
     this.#observer = new ResizeObserver(([entry]) => {
       const width = Math.floor(entry.contentRect.width);
-      if (width > 0 && this.#plot?.width !== width) this.#plot ? this.#plot.setSize({ width, height: HEIGHT }) : this.#rebuild();
+      if (width > 0 && this.#plot?.width !== width)
+        this.#plot ? this.#plot.setSize({ width, height: HEIGHT }) : this.#rebuild();
     });
     this.#observer.observe(this.#canvas);
     this.#canvas.addEventListener('keydown', (event) => this.#key(event));
@@ -100,10 +101,26 @@ export class Plot {
         y: { range: (u, low, high) => range(low, high) },
       },
       axes: [
-        { stroke: ink, grid: { show: false }, ticks: { ...grid, size: 4 }, font: FONT, size: 42, space: 64, gap: 6, values: time ? times : (u, splits) => splits.map(count) },
-        { stroke: ink, grid, ticks: { show: false }, font: FONT, gap: 8, space: 36,
+        {
+          stroke: ink,
+          grid: { show: false },
+          ticks: { ...grid, size: 4 },
+          font: FONT,
+          size: 42,
+          space: 64,
+          gap: 6,
+          values: time ? times : (u, splits) => splits.map(count),
+        },
+        {
+          stroke: ink,
+          grid,
+          ticks: { show: false },
+          font: FONT,
+          gap: 8,
+          space: 36,
           size: (u, values) => 16 + Math.max(18, ...(values ?? []).map((value) => value.length * 6.6)),
-          values: (u, splits) => splits.map((value) => number(value)) },
+          values: (u, splits) => splits.map((value) => number(value)),
+        },
       ],
       series: [{}, ...lines.map((line) => this.#seriesOptions(line))],
       hooks: { setCursor: [(u) => this.#point(u)] },
@@ -113,11 +130,24 @@ export class Plot {
   #seriesOptions(line) {
     const stroke = color(`--series-${line.index + 1}`);
     if (this.#kind === 'bar') {
-      return { label: line.label, stroke, fill: stroke, width: 0, points: { show: false }, paths: uPlot.paths.bars({ size: [0.78, 44], radius: 0 }) };
+      return {
+        label: line.label,
+        stroke,
+        fill: stroke,
+        width: 0,
+        points: { show: false },
+        paths: uPlot.paths.bars({ size: [0.78, 44], radius: 0 }),
+      };
     }
     const alone = this.#data.series.length === 1;
-    return { label: line.label, stroke, width: 2, spanGaps: true, fill: alone ? color('--series-area') : undefined,
-      points: { show: this.#data.xs.length < 2, size: 6 } };
+    return {
+      label: line.label,
+      stroke,
+      width: 2,
+      spanGaps: true,
+      fill: alone ? color('--series-area') : undefined,
+      points: { show: this.#data.xs.length < 2, size: 6 },
+    };
   }
 
   #drawLegend() {
@@ -131,7 +161,16 @@ export class Plot {
         this.#rebuild();
         this.#legend.querySelectorAll('button')[at]?.focus();
       };
-      this.#legend.append(legend(series.map((line, i) => ({ label: line.label, hidden: this.#hidden.has(line.label), value: this.#latest[i] })), toggle));
+      this.#legend.append(
+        legend(
+          series.map((line, i) => ({
+            label: line.label,
+            hidden: this.#hidden.has(line.label),
+            value: this.#latest[i],
+          })),
+          toggle,
+        ),
+      );
     }
     if (dropped > 0) this.#legend.append(el('p', { class: 'hint' }, `${dropped} more not shown`));
   }
@@ -159,11 +198,20 @@ export class Plot {
     const lines = this.#visible().filter((line) => line.values[idx] !== null && line.values[idx] !== undefined);
     if (this.#kind === 'line') lines.sort((a, b) => b.values[idx] - a.values[idx]);
     const when = scale === 'time' ? moment(xs[idx]) : number(xs[idx]);
-    this.#tip.replaceChildren(el('strong', {}, when), ...lines.map((line) => {
-      const swatch = el('span', { class: 'swatch' });
-      swatch.style.setProperty('--mark', `var(--series-${line.index + 1})`);
-      return el('span', { class: 'tip-line' }, swatch, el('span', {}, line.label), el('b', {}, `${number(line.values[idx], hasFraction(line.values))}${unit}`));
-    }));
+    this.#tip.replaceChildren(
+      el('strong', {}, when),
+      ...lines.map((line) => {
+        const swatch = el('span', { class: 'swatch' });
+        swatch.style.setProperty('--mark', `var(--series-${line.index + 1})`);
+        return el(
+          'span',
+          { class: 'tip-line' },
+          swatch,
+          el('span', {}, line.label),
+          el('b', {}, `${number(line.values[idx], hasFraction(line.values))}${unit}`),
+        );
+      }),
+    );
     const left = u.valToPos(xs[idx], 'x');
     const room = u.over.clientWidth;
     const width = this.#tip.offsetWidth;
@@ -177,7 +225,12 @@ export class Plot {
     if (!step || !u || this.#data.xs.length === 0) return;
     event.preventDefault();
     const last = this.#data.xs.length - 1;
-    const at = u.cursor.left < 0 || u.cursor.idx === null || u.cursor.idx === undefined ? (step > 0 ? 0 : last) : Math.min(last, Math.max(0, u.cursor.idx + step));
+    const at =
+      u.cursor.left < 0 || u.cursor.idx === null || u.cursor.idx === undefined
+        ? step > 0
+          ? 0
+          : last
+        : Math.min(last, Math.max(0, u.cursor.idx + step));
     u.setCursor({ left: u.valToPos(this.#data.xs[at], 'x'), top: 20 });
   }
 }
@@ -199,7 +252,9 @@ function range(low, high) {
 function times(u, splits, axis, space, step) {
   let day = '';
   return splits.map((at) => {
-    const [today, clock] = moment(at).match(/^(.+) (\S+)$/).slice(1);
+    const [today, clock] = moment(at)
+      .match(/^(.+) (\S+)$/)
+      .slice(1);
     const first = today !== day;
     day = today;
     if (step >= DAY_MS) return today;

@@ -78,7 +78,8 @@ export class SqlBox {
     byId('sql-csv').disabled = rows.length === 0;
     const shown = rows.slice(0, SHOWN_ROWS);
     const first = rows.length > SHOWN_ROWS ? `, the first ${SHOWN_ROWS} shown (the download has all)` : '';
-    this.#outcome.textContent = `${count(rows.length)} ${rows.length === 1 ? 'row' : 'rows'} in ${Math.max(1, Math.round(took_ms))} ms${first}`;
+    const many = rows.length === 1 ? '1 row' : `${count(rows.length)} rows`;
+    this.#outcome.textContent = `${many} in ${Math.max(1, Math.round(took_ms))} ms${first}`;
     this.#result.hidden = rows.length === 0;
     const table = new Table({ format: exact, header: String, live: false, label: 'Result' });
     table.update(shown, columnsOf(shown));
@@ -94,30 +95,50 @@ export class SqlBox {
     const place = caret(error, sql);
     // The first line says what; more lines show where, drawn with characters that must stay below each other.
     const [message, ...lines] = String(error.message).split('\n');
-    this.#problem.replaceChildren(...[
-      el('p', {}, error.code && el('code', {}, error.code), error.code && ' ', el('span', { class: 'problem-message' }, message)),
-      lines.length > 0 && el('pre', {}, lines.join('\n')),
-      place && el('pre', {}, place),
-      error.hint && el('p', { class: 'problem-hint' }, error.hint),
-    ].filter(Boolean));
+    this.#problem.replaceChildren(
+      ...[
+        el(
+          'p',
+          {},
+          error.code && el('code', {}, error.code),
+          error.code && ' ',
+          el('span', { class: 'problem-message' }, message),
+        ),
+        lines.length > 0 && el('pre', {}, lines.join('\n')),
+        place && el('pre', {}, place),
+        error.hint && el('p', { class: 'problem-hint' }, error.hint),
+      ].filter(Boolean),
+    );
     this.#problem.hidden = false;
   }
 
   /** Tables are known by what the pipeline reads: its sources and files; views by the list of views. */
   onStatus(status) {
-    const tables = (status.nodes ?? []).filter((node) => node.kind === 'source' || node.kind === 'file').map(({ label, kind }) => ({ name: label, note: kind }));
+    const tables = (status.nodes ?? [])
+      .filter((node) => node.kind === 'source' || node.kind === 'file')
+      .map(({ label, kind }) => ({ name: label, note: kind }));
     if (JSON.stringify(tables) === JSON.stringify(this.#tables)) return;
     this.#tables = tables;
     this.#relations();
   }
 
   #relations() {
-    const views = this.#views.map((info) => ({ name: info.name, note: (info.columns ?? []).map((column) => column.name).join(', ') }));
+    const views = this.#views.map((info) => ({
+      name: info.name,
+      note: (info.columns ?? []).map((column) => column.name).join(', '),
+    }));
     const seen = new Set();
     const all = [...views, ...this.#tables].filter(({ name }) => !seen.has(name) && seen.add(name));
-    byId('relations').replaceChildren(...all.map(({ name, note }) => el('li', {},
-      el('button', { type: 'button', title: `SELECT * FROM ${name}`, onclick: () => this.show(name) }, name),
-      el('small', {}, note))));
+    byId('relations').replaceChildren(
+      ...all.map(({ name, note }) =>
+        el(
+          'li',
+          {},
+          el('button', { type: 'button', title: `SELECT * FROM ${name}`, onclick: () => this.show(name) }, name),
+          el('small', {}, note),
+        ),
+      ),
+    );
     if (all.length === 0) byId('relations').append(el('li', { class: 'hint' }, 'none yet'));
   }
 
@@ -125,14 +146,22 @@ export class SqlBox {
     const menu = byId('sql-history-menu');
     const list = history();
     menu.hidden = list.length === 0;
-    byId('sql-history').replaceChildren(...list.map((sql) => el('button', {
-      type: 'button',
-      onclick: () => {
-        this.#text.value = sql;
-        menu.open = false;
-        this.#text.focus();
-      },
-    }, sql)));
+    byId('sql-history').replaceChildren(
+      ...list.map((sql) =>
+        el(
+          'button',
+          {
+            type: 'button',
+            onclick: () => {
+              this.#text.value = sql;
+              menu.open = false;
+              this.#text.focus();
+            },
+          },
+          sql,
+        ),
+      ),
+    );
     menu.onkeydown = (event) => {
       if (event.key !== 'Escape' || !menu.open) return;
       menu.open = false;
@@ -158,7 +187,9 @@ function history() {
 function remember(sql) {
   try {
     localStorage.setItem(KEY, JSON.stringify([sql, ...history().filter((entry) => entry !== sql)].slice(0, KEPT)));
-  } catch { /* storage is forbidden or full: the history is a comfort, not a duty */ }
+  } catch {
+    /* storage is forbidden or full: the history is a comfort, not a duty */
+  }
 }
 
 function download(rows) {
@@ -168,7 +199,9 @@ function download(rows) {
     const text = typeof value === 'object' ? JSON.stringify(value) : String(value);
     return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
   };
-  const lines = [columns.map(field), ...rows.map((row) => columns.map((name) => field(row[name])))].map((line) => line.join(','));
+  const lines = [columns.map(field), ...rows.map((row) => columns.map((name) => field(row[name])))].map((line) =>
+    line.join(','),
+  );
   const address = URL.createObjectURL(new Blob([`${lines.join('\r\n')}\r\n`], { type: 'text/csv' }));
   el('a', { href: address, download: 'result.csv' }).click();
   URL.revokeObjectURL(address);

@@ -6,7 +6,9 @@
  */
 export function caret(error, sql) {
   if (/^[\s|]*\^+\s*$/m.test(error.message ?? '')) return undefined;
-  const found = /line:?\s+(\d+)\D{1,12}col(?:umn)?:?\s+(\d+)/i.exec(error.message ?? '') ?? /:(\d+):(\d+)/.exec(error.message ?? '');
+  const found =
+    /line:?\s+(\d+)\D{1,12}col(?:umn)?:?\s+(\d+)/i.exec(error.message ?? '') ??
+    /:(\d+):(\d+)/.exec(error.message ?? '');
   const line = Number(error.line ?? found?.[1]);
   const column = Number(error.column ?? found?.[2]);
   const text = sql.split('\n')[line - 1];

@@ -3,11 +3,13 @@
 import { el } from './dom.js';
 
 const token = /(--[^\n]*|\/\*[\s\S]*?\*\/)|('(?:[^']|'')*')|(\b\d+(?:\.\d+)?\b)|([A-Za-z_][A-Za-z0-9_]*)|[\s\S]/g;
-const keywords = new Set(`select from where group by having order limit offset join left right full inner outer cross on using
+const keywords = new Set(
+  `select from where group by having order limit offset join left right full inner outer cross on using
   as with union all distinct case when then else end and or not in is null like between exists over partition rows range
   create or replace materialized view table sink alert source stored location values insert into interval cast asc desc
   tumble hop cumulate session descriptor watermark for emit change window close every primary key unnest lateral
-  filter true false`.split(/\s+/));
+  filter true false`.split(/\s+/),
+);
 
 /** A list of text and spans to append. */
 export function highlight(sql) {

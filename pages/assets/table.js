@@ -12,8 +12,9 @@ export class Table {
   #options;
 
   /**
-   * `format(value, fraction)` makes text of a cell (`fraction`: others of its column have decimals), `header(name)` of a column; `bars` names the columns that carry a bar as long
-   * as their share of the column's largest value, and the `unit`; `live` lets changed cells light up.
+   * `format(value, fraction)` makes text of a cell (`fraction`: others of its column have decimals), `header(name)` of a
+   * column; `bars` names the columns that carry the `unit`, and a bar as long as their share of the column's largest
+   * value; `live` lets changed cells light up.
    */
   constructor({ format = cell, header = title, bars = [], unit, live = true, label } = {}) {
     this.#options = { format, header, bars, unit, live };
@@ -27,8 +28,15 @@ export class Table {
     const fresh = shape !== this.#columns;
     if (fresh) {
       this.#columns = shape;
-      this.#head.replaceChildren(...columns.map((name, i) => el('th', { scope: 'col', class: numeric[i] && 'number' },
-        unit && bars.includes(name) ? `${header(name)} (${unit})` : header(name))));
+      this.#head.replaceChildren(
+        ...columns.map((name, i) =>
+          el(
+            'th',
+            { scope: 'col', class: numeric[i] && 'number' },
+            unit && bars.includes(name) ? `${header(name)} (${unit})` : header(name),
+          ),
+        ),
+      );
       this.#body.replaceChildren();
     }
     const fractions = columns.map((name, i) => numeric[i] && hasFraction(rows.map((row) => row[name])));
@@ -41,7 +49,15 @@ export class Table {
     while (this.#body.rows.length > rows.length) this.#body.deleteRow(-1);
     rows.forEach((row, index) => {
       const known = index < this.#body.rows.length;
-      const line = known ? this.#body.rows[index] : this.#body.appendChild(el('tr', {}, columns.map((name, i) => el('td', { class: cellClass(numeric[i], tops.has(name)) }))));
+      const line = known
+        ? this.#body.rows[index]
+        : this.#body.appendChild(
+            el(
+              'tr',
+              {},
+              columns.map((name, i) => el('td', { class: cellClass(numeric[i], tops.has(name)) })),
+            ),
+          );
       columns.forEach((name, i) => {
         const value = row[name];
         const td = line.cells[i];

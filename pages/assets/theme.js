@@ -64,11 +64,16 @@ function keep(choice) {
   try {
     if (choice) localStorage.setItem(KEY, choice);
     else localStorage.removeItem(KEY);
-  } catch { /* see stored() */ }
+  } catch {
+    /* see stored() */
+  }
 }
 
 function icon() {
-  return svg('svg', { viewBox: '0 0 20 20', width: 20, height: 20, 'aria-hidden': 'true' },
+  return svg(
+    'svg',
+    { viewBox: '0 0 20 20', width: 20, height: 20, 'aria-hidden': 'true' },
     svg('circle', { cx: 10, cy: 10, r: 7, fill: 'none', stroke: 'currentColor', 'stroke-width': 1.6 }),
-    svg('path', { d: 'M10 3a7 7 0 0 1 0 14z', fill: 'currentColor' }));
+    svg('path', { d: 'M10 3a7 7 0 0 1 0 14z', fill: 'currentColor' }),
+  );
 }

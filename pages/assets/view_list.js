@@ -11,8 +11,11 @@ export class ViewList {
   constructor(views, query) {
     views.onList((list) => {
       this.#rows.clear();
-      byId('view-list').replaceChildren(...(list.length > 0 ? list.map((info) => this.#item(info, query))
-        : [el('li', { class: 'waiting' }, 'No view yet: CREATE MATERIALIZED VIEW makes one.')]));
+      byId('view-list').replaceChildren(
+        ...(list.length > 0
+          ? list.map((info) => this.#item(info, query))
+          : [el('li', { class: 'waiting' }, 'No view yet: CREATE MATERIALIZED VIEW makes one.')]),
+      );
     });
   }
 
@@ -26,16 +29,31 @@ export class ViewList {
   #item(info, query) {
     const rows = el('span', {}, `${count(info.rows)} rows`);
     this.#rows.set(info.name, rows);
-    const facts = [rows,
+    const facts = [
+      rows,
       info.key?.length > 0 && el('span', {}, `key ${info.key.join(', ')}`),
       info.append_only && el('span', {}, 'append only'),
-      info.stored_as && el('span', { class: 'tag' }, info.stored_as)];
-    return el('li', { class: 'card' },
-      el('div', { class: 'view-name' }, el('button', { type: 'button', class: 'link', onclick: () => query(info.name) }, info.name), el('p', { class: 'view-facts' }, facts)),
+      info.stored_as && el('span', { class: 'tag' }, info.stored_as),
+    ];
+    return el(
+      'li',
+      { class: 'card' },
+      el(
+        'div',
+        { class: 'view-name' },
+        el('button', { type: 'button', class: 'link', onclick: () => query(info.name) }, info.name),
+        el('p', { class: 'view-facts' }, facts),
+      ),
       el('p', { class: 'view-columns' }, (info.columns ?? []).map((column) => column.name).join(', ')),
-      el('ul', { class: 'links', 'aria-label': `Addresses of ${info.name}` },
-        ['json', 'csv', 'ndjson'].map((format) => link(info.name, format.toUpperCase(), viewPath(info.name, `?limit=1000&format=${format}`))),
-        link(info.name, 'Changes', viewPath(info.name, '/changes'))));
+      el(
+        'ul',
+        { class: 'links', 'aria-label': `Addresses of ${info.name}` },
+        ['json', 'csv', 'ndjson'].map((format) =>
+          link(info.name, format.toUpperCase(), viewPath(info.name, `?limit=1000&format=${format}`)),
+        ),
+        link(info.name, 'Changes', viewPath(info.name, '/changes')),
+      ),
+    );
   }
 }
 

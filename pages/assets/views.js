@@ -28,7 +28,9 @@ export class Views {
         for (const listener of this.#listeners) listener(this.list());
         this.#greetNewViews();
       })
-      .finally(() => { this.#loading = null; });
+      .finally(() => {
+        this.#loading = null;
+      });
     return this.#loading;
   }
 
@@ -65,7 +67,9 @@ export class Views {
   onStatus(status) {
     for (const [name, watchers] of this.#watchers) {
       if (watchers.size === 0 || this.#feeds.has(name)) continue;
-      const node = status.nodes?.find((candidate) => candidate.kind === 'view' && (candidate.id === name || candidate.label === name));
+      const node = status.nodes?.find(
+        (candidate) => candidate.kind === 'view' && (candidate.id === name || candidate.label === name),
+      );
       const now = node ? { rows: node.rows, moving: node.rate > 0 } : { rows: status.step, moving: false };
       const before = this.#seen.get(name);
       this.#seen.set(name, now);
@@ -100,8 +104,14 @@ export class Views {
       for (const watcher of this.#watchers.get(name) ?? []) watcher.changed(this.#event(name));
     };
     feed.stream = new Stream(viewPath(name, '/changes'), {
-      reset: (data) => { feed.rows.reset(data.rows ?? []); tell(undefined); },
-      changes: (data) => { feed.rows.apply(data); tell(data.at_ms); },
+      reset: (data) => {
+        feed.rows.reset(data.rows ?? []);
+        tell(undefined);
+      },
+      changes: (data) => {
+        feed.rows.apply(data);
+        tell(data.at_ms);
+      },
     });
     this.#feeds.set(name, feed);
     return feed;

@@ -17,7 +17,12 @@ export function lowContrast({ least, within }) {
   };
   const over = (top, below, opacity = 1) => {
     const a = top.a * opacity;
-    return { r: top.r * a + below.r * (1 - a), g: top.g * a + below.g * (1 - a), b: top.b * a + below.b * (1 - a), a: 1 };
+    return {
+      r: top.r * a + below.r * (1 - a),
+      g: top.g * a + below.g * (1 - a),
+      b: top.b * a + below.b * (1 - a),
+      a: 1,
+    };
   };
   const luminance = ({ r, g, b }) => {
     const part = (value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4);
@@ -55,9 +60,11 @@ export function lowContrast({ least, within }) {
     checked += 1;
     let opacity = 1;
     for (let at = element; at; at = at.parentElement) opacity *= Number(getComputedStyle(at).opacity);
-    const worst = Math.min(...grounds(element).map((ground) => ratio(over(parse(style.color), ground, opacity), ground)));
+    const worst = Math.min(
+      ...grounds(element).map((ground) => ratio(over(parse(style.color), ground, opacity), ground)),
+    );
     if (worst < least) {
-      const where = `${element.tagName.toLowerCase()}${element.className ? `.${String(element.className).replaceAll(' ', '.')}` : ''}`;
+      const where = [element.tagName.toLowerCase(), ...element.classList].join('.');
       failures.push({ text: element.textContent.trim().slice(0, 40), ratio: Math.round(worst * 100) / 100, where });
     }
   }

@@ -25,14 +25,24 @@ if (!base || !out || rest.length > 0) {
 const origin = new URL(base).origin;
 mkdirSync(out, { recursive: true });
 
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
-  // The page asks for nothing outside; the browser itself should not either.
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
-}).catch((error) => {
-  console.error(`cannot start the browser: ${error.message}\nInstall Chromium or set CHROMIUM to its path.`);
-  process.exit(2);
-});
+const browser = await chromium
+  .launch({
+    executablePath: process.env.CHROMIUM || '/usr/bin/chromium',
+    // The page asks for nothing outside; the browser itself should not either.
+    args: [
+      '--no-sandbox',
+      '--disable-gpu',
+      '--disable-quic',
+      '--no-first-run',
+      '--disable-background-networking',
+      '--disable-component-update',
+      '--disable-sync',
+    ],
+  })
+  .catch((error) => {
+    console.error(`cannot start the browser: ${error.message}\nInstall Chromium or set CHROMIUM to its path.`);
+    process.exit(2);
+  });
 
 let failed = 0;
 async function check(name, run) {
@@ -41,7 +51,12 @@ async function check(name, run) {
     console.log(`ok ${name}${note ? ` (${note})` : ''}`);
   } catch (error) {
     failed += 1;
-    console.log(`FAIL ${name}: ${String(error.message ?? error).split('\n').slice(0, 3).join(' | ')}`);
+    console.log(
+      `FAIL ${name}: ${String(error.message ?? error)
+        .split('\n')
+        .slice(0, 3)
+        .join(' | ')}`,
+    );
   }
 }
 function expect(condition, message) {
@@ -80,22 +95,35 @@ const page = await open({ viewport: sizes.wide, colorScheme: 'light' }).catch((e
 console.log('ok the page opens and shows the project running');
 
 await check('a number in a panel changes without a reload', async () => {
-  await page.evaluate(() => { window.unloaded = false; });
-  const figures = () => [...document.querySelectorAll('#dashboard .value, #dashboard .figure, #dashboard .legend b')].map((node) => node.textContent);
+  await page.evaluate(() => {
+    window.unloaded = false;
+  });
+  const figures = () =>
+    [...document.querySelectorAll('#dashboard .value, #dashboard .figure, #dashboard .legend b')].map(
+      (node) => node.textContent,
+    );
   await page.waitForFunction(() => document.querySelector('#dashboard .value')?.textContent.match(/\d/));
   const before = await page.evaluate(figures);
-  expect(before.some((text) => /\d/.test(text)), 'no panel shows a number');
-  const changed = await page.waitForFunction(({ old, selector }) => {
-    const now = [...document.querySelectorAll(selector)].map((node) => node.textContent);
-    const at = now.findIndex((text, i) => /\d/.test(text) && old[i] !== undefined && text !== old[i]);
-    return at >= 0 ? `${old[at]} became ${now[at]}` : null;
-  }, { old: before, selector: '#dashboard .value, #dashboard .figure, #dashboard .legend b' });
+  expect(
+    before.some((text) => /\d/.test(text)),
+    'no panel shows a number',
+  );
+  const changed = await page.waitForFunction(
+    ({ old, selector }) => {
+      const now = [...document.querySelectorAll(selector)].map((node) => node.textContent);
+      const at = now.findIndex((text, i) => /\d/.test(text) && old[i] !== undefined && text !== old[i]);
+      return at >= 0 ? `${old[at]} became ${now[at]}` : null;
+    },
+    { old: before, selector: '#dashboard .value, #dashboard .figure, #dashboard .legend b' },
+  );
   expect(await page.evaluate(() => window.unloaded === false), 'the page was loaded again');
   return changed.jsonValue();
 });
 
 await check('the pipeline picture has topics, views, edges and rates', async () => {
-  await page.waitForFunction(() => [...document.querySelectorAll('.node .rate')].some((node) => parseFloat(node.textContent) > 0));
+  await page.waitForFunction(() =>
+    [...document.querySelectorAll('.node .rate')].some((node) => parseFloat(node.textContent) > 0),
+  );
   const seen = await page.evaluate(() => ({
     kinds: [...document.querySelectorAll('.node')].map((node) => node.dataset.kind),
     rates: [...document.querySelectorAll('.node:not([data-kind="file"]) .rate')].map((node) => node.textContent),
@@ -103,7 +131,10 @@ await check('the pipeline picture has topics, views, edges and rates', async () 
     busy: document.querySelectorAll('.edge.busy').length,
   }));
   for (const kind of ['topic', 'view']) expect(seen.kinds.includes(kind), `no ${kind} among ${seen.kinds}`);
-  expect(seen.rates.every((text) => /^[\d.,]+[KMB]?\/s$/.test(text)), `a rate that is none: ${seen.rates}`);
+  expect(
+    seen.rates.every((text) => /^[\d.,]+[KMB]?\/s$/.test(text)),
+    `a rate that is none: ${seen.rates}`,
+  );
   expect(seen.edges > 0 && seen.busy > 0, `${seen.edges} edges, ${seen.busy} with flow`);
   return `${seen.kinds.length} nodes, ${seen.edges} edges`;
 });
@@ -133,14 +164,20 @@ await check('SQL shows rows', async () => {
 await check('a relation is one click away', async () => {
   const name = await page.locator('#relations button').first().innerText();
   await page.locator('#relations button').first().click();
-  await page.waitForFunction((relation) => document.querySelector('#sql-text').value.includes(relation) &&
-    document.querySelectorAll('#sql-result tbody tr').length > 1, name);
+  await page.waitForFunction(
+    (relation) =>
+      document.querySelector('#sql-text').value.includes(relation) &&
+      document.querySelectorAll('#sql-result tbody tr').length > 1,
+    name,
+  );
   return name;
 });
 
 await check('the result downloads as CSV', async () => {
   const [download] = await Promise.all([page.waitForEvent('download'), page.click('#sql-csv')]);
-  const lines = readFileSync(await download.path(), 'utf8').trim().split('\r\n');
+  const lines = readFileSync(await download.path(), 'utf8')
+    .trim()
+    .split('\r\n');
   const head = await page.locator('#sql-result th').allInnerTexts();
   expect(lines[0] === head.join(','), `first line ${lines[0]}`);
   expect(lines.length > 1, 'no rows');
@@ -171,7 +208,11 @@ await check('the history survives a reload', async () => {
 
 await check('the keyboard alone reaches the SQL box and runs a statement', async () => {
   await page.locator('.panel .value, .panel canvas').first().waitFor();
-  await page.evaluate(() => { document.activeElement?.blur(); scrollTo(0, 0); getSelection().removeAllRanges(); });
+  await page.evaluate(() => {
+    document.activeElement?.blur();
+    scrollTo(0, 0);
+    getSelection().removeAllRanges();
+  });
   await page.mouse.click(2, 2);
   let tabs = 0;
   for (; tabs < MAX_TABS; tabs += 1) {
@@ -179,7 +220,12 @@ await check('the keyboard alone reaches the SQL box and runs a statement', async
     const focus = await page.evaluate(() => {
       const element = document.activeElement;
       const style = getComputedStyle(element);
-      return { id: element.id, tag: element.tagName, shown: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2, name: element.outerHTML.slice(0, 80) };
+      return {
+        id: element.id,
+        tag: element.tagName,
+        shown: style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2,
+        name: element.outerHTML.slice(0, 80),
+      };
     });
     expect(focus.tag === 'BODY' || focus.shown, `the focus cannot be seen on ${focus.name}`);
     if (focus.id === 'sql-text') break;
@@ -190,12 +236,14 @@ await check('the keyboard alone reaches the SQL box and runs a statement', async
   await page.keyboard.press('Control+Enter');
   await page.waitForFunction(() => document.querySelector('#sql-result td')?.textContent === '42');
   await page.keyboard.press('Tab');
-  expect(await page.evaluate(() => document.activeElement.id) !== 'sql-text', 'Tab stays in the box');
+  expect((await page.evaluate(() => document.activeElement.id)) !== 'sql-text', 'Tab stays in the box');
   return `${tabs + 1} tabs`;
 });
 
 await check('every view lists addresses that answer', async () => {
-  const links = await page.locator('#view-list a').evaluateAll((list) => list.map((a) => a.href).filter((href) => !href.endsWith('/changes')));
+  const links = await page
+    .locator('#view-list a')
+    .evaluateAll((list) => list.map((a) => a.href).filter((href) => !href.endsWith('/changes')));
   expect(links.length >= 3, `${links.length} links`);
   for (const link of links) {
     const response = await page.request.get(link);
@@ -211,7 +259,7 @@ await check('the theme button switches, and the choice is kept', async () => {
   const dark = await ground();
   expect(light !== dark, `still ${dark}`);
   await page.reload();
-  expect(await ground() === dark, 'forgotten after a reload');
+  expect((await ground()) === dark, 'forgotten after a reload');
   await page.click('#theme');
 });
 
@@ -239,7 +287,14 @@ await page.context().close();
 await check('with reduced motion nothing in the picture moves', async () => {
   const still = await open({ viewport: sizes.wide, reducedMotion: 'reduce' });
   await still.locator('.edge.busy').first().waitFor();
-  const moving = await still.evaluate(() => document.getAnimations().filter((animation) => animation.playState === 'running' && animation.effect.getTiming().iterations === Infinity).length);
+  const moving = await still.evaluate(
+    () =>
+      document
+        .getAnimations()
+        .filter(
+          (animation) => animation.playState === 'running' && animation.effect.getTiming().iterations === Infinity,
+        ).length,
+  );
   await still.context().close();
   expect(moving === 0, `${moving} animations`);
 });
@@ -252,12 +307,21 @@ for (const [size, viewport] of Object.entries(sizes)) {
     // Both answers of the SQL box are part of the picture: first the problem, then the rows.
     await shown.fill('#sql-text', 'SELECT nothing_like_this FROM nowhere_at_all');
     await shown.press('#sql-text', 'Control+Enter');
-    await shown.locator('#sql-problem:not([hidden])').waitFor().catch(() => {});
+    await shown
+      .locator('#sql-problem:not([hidden])')
+      .waitFor()
+      .catch(() => {});
     expectsRefusal = false;
     await check(`${name}: contrast of all text is at least ${LEAST_CONTRAST}:1`, async () => {
       const { checked, failures } = await shown.evaluate(lowContrast, { least: LEAST_CONTRAST, within: 'body' });
       expect(checked > 50, `only ${checked} texts found`);
-      expect(failures.length === 0, failures.slice(0, 5).map((one) => `"${one.text}" ${one.ratio} (${one.where})`).join('; '));
+      expect(
+        failures.length === 0,
+        failures
+          .slice(0, 5)
+          .map((one) => `"${one.text}" ${one.ratio} (${one.where})`)
+          .join('; '),
+      );
       return `${checked} texts`;
     });
     await check(`${name}: contrast in the details of a node`, async () => {
@@ -266,24 +330,41 @@ for (const [size, viewport] of Object.entries(sizes)) {
       const { checked, failures } = await shown.evaluate(lowContrast, { least: LEAST_CONTRAST, within: '#inspector' });
       await shown.keyboard.press('Escape');
       expect(checked > 10, `only ${checked} texts found`);
-      expect(failures.length === 0, failures.slice(0, 5).map((one) => `"${one.text}" ${one.ratio} (${one.where})`).join('; '));
+      expect(
+        failures.length === 0,
+        failures
+          .slice(0, 5)
+          .map((one) => `"${one.text}" ${one.ratio} (${one.where})`)
+          .join('; '),
+      );
     });
     await check(`${name}: no horizontal scroll`, async () => {
       await shown.locator('#relations button').first().click();
       await shown.locator('#sql-result td').first().waitFor();
-      const { wide, room } = await shown.evaluate(() => ({ wide: document.documentElement.scrollWidth, room: document.documentElement.clientWidth }));
+      const { wide, room } = await shown.evaluate(() => ({
+        wide: document.documentElement.scrollWidth,
+        room: document.documentElement.clientWidth,
+      }));
       expect(wide <= room, `${wide} px in ${room}`);
-      const cut = await shown.evaluate(() => [...document.querySelectorAll('.node, .panel, .facts dd, h1, h2, h3')]
-        .filter((element) => element.getBoundingClientRect().right > innerWidth + 1).map((element) => element.className || element.tagName));
+      const cut = await shown.evaluate(() =>
+        [...document.querySelectorAll('.node, .panel, .facts dd, h1, h2, h3')]
+          .filter((element) => element.getBoundingClientRect().right > innerWidth + 1)
+          .map((element) => element.className || element.tagName),
+      );
       expect(cut.length === 0, `outside of the window: ${cut.slice(0, 5)}`);
     });
-    await shown.evaluate(() => { document.activeElement?.blur(); scrollTo({ top: 0, behavior: 'instant' }); });
+    await shown.evaluate(() => {
+      document.activeElement?.blur();
+      scrollTo({ top: 0, behavior: 'instant' });
+    });
     await shown.screenshot({ path: join(out, `${name}.png`), fullPage: true });
     await shown.context().close();
   }
 }
 
-await check('no complaint in the console', () => expect(complaints.length === 0, [...new Set(complaints)].slice(0, 3).join('; ')));
+await check('no complaint in the console', () =>
+  expect(complaints.length === 0, [...new Set(complaints)].slice(0, 3).join('; ')),
+);
 await check('no request leaves the origin', () => expect(strangers.length === 0, strangers.slice(0, 3).join(' ')));
 
 await browser.close();

@@ -10,9 +10,15 @@ import { caret } from '../../pages/assets/sql_caret.js';
 
 test('an update in a keyed view replaces the row, whatever the order of its two halves', () => {
   const rows = new Rows(['origin']);
-  rows.reset([{ origin: 'JFK', n: 1 }, { origin: 'LGA', n: 5 }]);
+  rows.reset([
+    { origin: 'JFK', n: 1 },
+    { origin: 'LGA', n: 5 },
+  ]);
   rows.apply({ inserted: [{ origin: 'JFK', n: 2 }], deleted: [{ origin: 'JFK', n: 1 }] });
-  assert.deepEqual(rows.all(), [{ origin: 'LGA', n: 5 }, { origin: 'JFK', n: 2 }]);
+  assert.deepEqual(rows.all(), [
+    { origin: 'LGA', n: 5 },
+    { origin: 'JFK', n: 2 },
+  ]);
 });
 
 test('equal rows of a view without key are counted, not merged', () => {
@@ -33,14 +39,31 @@ test('a reset forgets what was there', () => {
 
 test('a line per value of the series column, on one ascending time axis, the latest kept', () => {
   const row = (origin, hour, v) => ({ origin, at: `2013-01-01T0${hour}:00:00`, v });
-  const { scale, xs, series } = pivot([row('LGA', 3, 30), row('EWR', 1, 10), row('EWR', 3, 31), row('EWR', 2, 20)], { x: 'at', y: ['v'], series: 'origin', limit: 2 });
+  const { scale, xs, series } = pivot([row('LGA', 3, 30), row('EWR', 1, 10), row('EWR', 3, 31), row('EWR', 2, 20)], {
+    x: 'at',
+    y: ['v'],
+    series: 'origin',
+    limit: 2,
+  });
   assert.equal(scale, 'time');
   assert.deepEqual(xs, [Date.UTC(2013, 0, 1, 2), Date.UTC(2013, 0, 1, 3)]);
-  assert.deepEqual(series, [{ label: 'EWR', values: [20, 31] }, { label: 'LGA', values: [null, 30] }]);
+  assert.deepEqual(series, [
+    { label: 'EWR', values: [20, 31] },
+    { label: 'LGA', values: [null, 30] },
+  ]);
 });
 
 test('names keep the order of the rows, nulls draw nothing, too many series are counted', () => {
-  assert.deepEqual(pivot([{ c: 'snow', d: 3 }, { c: 'clear', d: null }], { x: 'c', y: ['d'] }).series, [{ label: 'd', values: [3, null] }]);
+  assert.deepEqual(
+    pivot(
+      [
+        { c: 'snow', d: 3 },
+        { c: 'clear', d: null },
+      ],
+      { x: 'c', y: ['d'] },
+    ).series,
+    [{ label: 'd', values: [3, null] }],
+  );
   const rows = Array.from({ length: MAX_SERIES + 3 }, (_, i) => ({ x: 1, s: `s${i}`, y: i }));
   assert.equal(pivot(rows, { x: 'x', y: ['y'], series: 's' }).dropped, 3);
   assert.deepEqual(pivot([], { x: 'x', y: ['y'] }).xs, []);
@@ -53,14 +76,26 @@ test('columns are found even when the writer leaves nulls out', () => {
 const nodes = (...ids) => ids.map((id) => ({ id, kind: 'view' }));
 
 test('the wide picture keeps every node inside, apart from each other, and flows left to right', () => {
-  const edges = [['a', 'c'], ['b', 'c'], ['c', 'd'], ['a', 'd'], ['c', 'e'], ['b', 'e']];
+  const edges = [
+    ['a', 'c'],
+    ['b', 'c'],
+    ['c', 'd'],
+    ['a', 'd'],
+    ['c', 'e'],
+    ['b', 'e'],
+  ];
   const { boxes, paths, height, narrow } = layout(nodes('a', 'b', 'c', 'd', 'e'), edges, 1200);
   assert.equal(narrow, false);
   const list = [...boxes.values()];
   for (const box of list) {
     assert.ok(box.x >= 0 && box.x + box.width <= 1200 && box.y >= 0 && box.y + box.height <= height);
     for (const other of list) {
-      const apart = box === other || box.x + box.width <= other.x || other.x + other.width <= box.x || box.y + box.height <= other.y || other.y + other.height <= box.y;
+      const apart =
+        box === other ||
+        box.x + box.width <= other.x ||
+        other.x + other.width <= box.x ||
+        box.y + box.height <= other.y ||
+        other.y + other.height <= box.y;
       assert.ok(apart, 'two nodes overlap');
     }
   }
@@ -69,7 +104,11 @@ test('the wide picture keeps every node inside, apart from each other, and flows
 });
 
 test('the narrow picture is one column in flow order that fits a phone', () => {
-  const edges = [['a', 'c'], ['b', 'c'], ['c', 'd']];
+  const edges = [
+    ['a', 'c'],
+    ['b', 'c'],
+    ['c', 'd'],
+  ];
   const { boxes, narrow } = layout(nodes('d', 'c', 'b', 'a'), edges, 330);
   assert.equal(narrow, true);
   for (const [from, to] of edges) assert.ok(boxes.get(from).y < boxes.get(to).y);
@@ -77,8 +116,31 @@ test('the narrow picture is one column in flow order that fits a phone', () => {
 });
 
 test('a cycle, an unknown node, a doubled edge or nothing at all still give a picture', () => {
-  assert.equal(layout(nodes('a', 'b'), [['a', 'b'], ['b', 'a'], ['a', 'a'], ['a', 'x'], ['a', 'b']], 900).paths.length, 2);
-  assert.equal(layout(nodes('a', 'b'), [['a', 'b'], ['b', 'a']], 300).boxes.size, 2);
+  assert.equal(
+    layout(
+      nodes('a', 'b'),
+      [
+        ['a', 'b'],
+        ['b', 'a'],
+        ['a', 'a'],
+        ['a', 'x'],
+        ['a', 'b'],
+      ],
+      900,
+    ).paths.length,
+    2,
+  );
+  assert.equal(
+    layout(
+      nodes('a', 'b'),
+      [
+        ['a', 'b'],
+        ['b', 'a'],
+      ],
+      300,
+    ).boxes.size,
+    2,
+  );
   assert.equal(layout([], [], 900).boxes.size, 0);
 });
 
@@ -102,8 +164,14 @@ test('event times are shown as written, whatever the zone of the browser', () =>
 });
 
 test('numbers, rates and durations for people', () => {
-  assert.deepEqual([number(27004), number(12.345), number(0.01234), number(3, true), number(NaN)], ['27,004', '12.3', '0.0123', '3.0', '–']);
+  assert.deepEqual(
+    [number(27004), number(12.345), number(0.01234), number(3, true), number(NaN)],
+    ['27,004', '12.3', '0.0123', '3.0', '–'],
+  );
   assert.deepEqual([rate(0), rate(3.21), rate(1234.5), rate(undefined)], ['0', '3.2', '1,235', '0']);
-  assert.deepEqual([duration(59_000), duration(61_000), duration(3_600_000), duration(90_000_000)], ['59 s', '1 min 1 s', '1 h 0 min', '1 d 1 h']);
+  assert.deepEqual(
+    [duration(59_000), duration(61_000), duration(3_600_000), duration(90_000_000)],
+    ['59 s', '1 min 1 s', '1 h 0 min', '1 d 1 h'],
+  );
   assert.deepEqual([cell(null), cell({ a: 1 }), cell('x')], ['', '{"a":1}', 'x']);
 });
