@@ -10,6 +10,9 @@ use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
+use rivermere_base::CrashPoint;
+use rivermere_delta::{DeltaSink, Location};
+use rivermere_sim::SimDisk;
 use rivermere_table::{SinkSpec, StagedEpoch, TableError, TableSink};
 use std::fmt;
 use std::io;
@@ -155,4 +158,17 @@ async fn appends_survive_a_failure_at_every_write() {
 async fn merges_survive_a_failure_at_every_write() {
     let epochs = vec![epoch(1, "+1=a +2=b"), epoch(2, "-1=a +1=c"), epoch(3, "-2=b +3=d"), epoch(4, "-1=c +1=e")];
     survives(merge(), epochs, &["1=e", "3=d"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crash_points_surround_each_commit_that_happens() {
+    let disk = SimDisk::new(1);
+    let location = Location::new(memory(), Path::from("lake/totals"), Arc::new(disk.clone()));
+    let sink = DeltaSink::open(location, append()).await.unwrap();
+    assert!(disk.hits().is_empty());
+    for _ in 0..2 {
+        sink.commit(vec![epoch(1, "+1=a")]).await.unwrap();
+    }
+    assert_eq!(disk.hits().get(&CrashPoint::BeforeSinkCommit), Some(&2));
+    assert_eq!(disk.hits().get(&CrashPoint::AfterSinkCommit), Some(&1), "the replay commits nothing");
 }

@@ -81,7 +81,7 @@ pub fn merge(view: &str, schema: &SchemaRef, key: &[String], changes: &[Changes]
     let keys = encode(schema, changes, &columns)?;
 
     // Of each key: where to find it, and the row it ends with.
-    let mut ends: HashMap<Row<'_>, (Place, Option<Place>)> = HashMap::new();
+    let mut ends: RowMap<'_, (Place, Option<Place>)> = RowMap::default();
     let mut ambiguous = 0_u64;
     for net in sum(changes, &all).into_values().filter(|net| net.weight != 0) {
         let Some(rows) = keys.get(net.place.0) else { continue };
@@ -133,6 +133,8 @@ pub enum NetError {
 
 /// Batch and row.
 type Place = (usize, usize);
+/// Rows come from our own operators and are many, so the hash is seeded but not cryptographic.
+type RowMap<'a, V> = HashMap<Row<'a>, V, foldhash::fast::RandomState>;
 
 /// One distinct row: where it was first seen, and the sum of its weights.
 struct Net {
@@ -152,8 +154,8 @@ fn encode(schema: &SchemaRef, changes: &[Changes], columns: &[usize]) -> Result<
     changes.iter().map(|part| converter.convert_columns(part.batch().project(columns)?.columns())).collect()
 }
 
-fn sum<'a>(changes: &[Changes], rows: &'a [Rows]) -> HashMap<Row<'a>, Net> {
-    let mut nets: HashMap<Row<'a>, Net> = HashMap::new();
+fn sum<'a>(changes: &[Changes], rows: &'a [Rows]) -> RowMap<'a, Net> {
+    let mut nets = RowMap::with_capacity_and_hasher(rows.iter().map(Rows::num_rows).sum(), Default::default());
     for (batch, (part, rows)) in changes.iter().zip(rows).enumerate() {
         for (index, row) in rows.iter().enumerate() {
             nets.entry(row).or_insert(Net { place: (batch, index), weight: 0 }).add(part.weight(index));
@@ -177,7 +179,7 @@ fn gather_one(schema: &SchemaRef, batches: &[&RecordBatch], places: &[Place]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::array::{AsArray, Int64Array, StringArray};
+    use arrow::array::{Array, AsArray, Int64Array, StringArray};
     use arrow::datatypes::{DataType, Field, Int64Type};
 
     fn schema() -> SchemaRef {
