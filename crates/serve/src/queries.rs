@@ -46,7 +46,8 @@ pub(crate) struct Opened {
 pub(crate) struct Rows {
     pub schema: SchemaRef,
     receiver: mpsc::Receiver<Result<RecordBatch, ServeError>>,
-    task: JoinHandle<()>,
+    /// Taken when it has ended: a task's end can be asked for once.
+    task: Option<JoinHandle<()>>,
 }
 
 impl QueryPool {
@@ -67,6 +68,15 @@ impl QueryPool {
         self.concurrent.saturating_sub(self.turns.available_permits())
     }
 
+    /// Runs a piece of work, such as planning, on the pool's threads without waiting for a turn.
+    pub(crate) async fn work<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, ServeError>> + Send + 'static,
+    ) -> Result<T, ServeError> {
+        let runtime = self.runtime.as_ref().ok_or(ServeError::Ending)?;
+        runtime.spawn(work).await.map_err(|_| broken())?
+    }
+
     async fn turn(&self) -> Result<OwnedSemaphorePermit, ServeError> {
         match tokio::time::timeout(self.wait, self.turns.clone().acquire_owned()).await {
             Ok(Ok(turn)) => Ok(turn),
@@ -81,6 +91,7 @@ impl QueryPool {
     {
         let runtime = self.runtime.as_ref().ok_or(ServeError::Ending)?;
         let turn = self.turn().await?;
+        let turns = self.turns.clone();
         let (opened, opening) = oneshot::channel();
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let last_word = sender.clone();
@@ -97,15 +108,22 @@ impl QueryPool {
                     return;
                 }
             };
+            let mut turn = Some(turn);
             while let Some(batch) = batches.next().await {
                 let failed = batch.is_err();
+                if sender.capacity() == 0 {
+                    // A reader that pauses keeps its place in the rows, not its turn.
+                    turn = None;
+                }
                 if sender.send(batch).await.is_err() || failed {
                     return;
+                }
+                if turn.is_none() {
+                    turn = turns.clone().acquire_owned().await.ok();
                 }
             }
         };
         let task = runtime.spawn(async move {
-            let _turn = turn;
             match timeout {
                 None => run.await,
                 Some(limit) => {
@@ -115,7 +133,7 @@ impl QueryPool {
                 }
             }
         });
-        let mut rows = Rows { schema: Arc::new(arrow::datatypes::Schema::empty()), receiver, task };
+        let mut rows = Rows { schema: Arc::new(arrow::datatypes::Schema::empty()), receiver, task: Some(task) };
         match opening.await {
             Ok(Ok(schema)) => {
                 rows.schema = schema;
@@ -145,7 +163,9 @@ impl Rows {
         if let Some(batch) = self.receiver.recv().await {
             return Some(batch);
         }
-        match (&mut self.task).await {
+        let ended = self.task.as_mut()?.await;
+        self.task = None;
+        match ended {
             Err(error) if error.is_panic() => Some(Err(broken())),
             _ => None,
         }
@@ -153,20 +173,15 @@ impl Rows {
 
     /// The batches as a stream.
     pub(crate) fn into_stream(self) -> BoxStream<'static, Result<RecordBatch, ServeError>> {
-        futures::stream::unfold(Some(self), |rows| async move {
-            let mut rows = rows?;
-            let batch = rows.next().await?;
-            // A finished task must not be awaited twice.
-            let rest = if batch.is_ok() { Some(rows) } else { None };
-            Some((batch, rest))
-        })
-        .boxed()
+        futures::stream::unfold(self, |mut rows| async move { Some((rows.next().await?, rows)) }).boxed()
     }
 }
 
 impl Drop for Rows {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = &self.task {
+            task.abort();
+        }
     }
 }
 
@@ -238,15 +253,23 @@ fn is_read(text: &str) -> bool {
 
 fn reads(statement: &Statement) -> bool {
     match statement {
-        Statement::Statement(statement) => matches!(
-            **statement,
+        Statement::Statement(statement) => is_read_statement(statement),
+        Statement::Explain(explained) => reads(&explained.statement),
+        _ => false,
+    }
+}
+
+/// Whether the statement only reads.
+pub(crate) fn is_read_statement(statement: &ast::Statement) -> bool {
+    match statement {
+        ast::Statement::Explain { statement, .. } => is_read_statement(statement),
+        other => matches!(
+            other,
             ast::Statement::Query(_)
                 | ast::Statement::ShowTables { .. }
                 | ast::Statement::ShowColumns { .. }
                 | ast::Statement::ExplainTable { .. }
         ),
-        Statement::Explain(explained) => reads(&explained.statement),
-        _ => false,
     }
 }
 
