@@ -2,6 +2,7 @@
 //! written through.
 //!
 //! - [`LocalDisk`] is the real disk: positional I/O, fdatasync, folder fsync, a lock file that says who holds it.
+//! - [`DiskStore`] is an `object_store` over any `Disk`, so that table writers run on the simulated disk too.
 //!
 //! This is the only room that knows how bytes reach a medium. Everything durable here is durable when the call returns
 //! and says so in its documentation.
@@ -22,7 +23,9 @@
 mod crash;
 mod local;
 mod lock;
+mod object;
 
 pub use crash::{CRASH_AT_VARIABLE, CrashPlanError, arm_crash_from_environment};
 pub use local::LocalDisk;
 pub use lock::{Lock, LockError};
+pub use object::DiskStore;

@@ -42,6 +42,7 @@ struct State {
     fault: Option<Fault>,
     hits: BTreeMap<CrashPoint, u64>,
     operations: Operations,
+    last_created_ms: i64,
 }
 
 /// How many operations a disk has seen, failed ones included.
@@ -72,12 +73,13 @@ impl SimDisk {
         Self::with_clock(seed, SimClock::new())
     }
 
-    /// An empty disk that stamps its files by `clock`.
+    /// An empty disk that stamps its files by `clock`; no two files are created in the same millisecond, so that a file
+    /// that replaced another one can be told from it while the clock stands still.
     pub fn with_clock(seed: u64, clock: SimClock) -> Self {
-        Self::holding(Arc::default(), SmallRng::seed_from_u64(seed), clock)
+        Self::holding(Arc::default(), SmallRng::seed_from_u64(seed), clock, i64::MIN)
     }
 
-    fn holding(root: Arc<Folder>, rng: SmallRng, clock: SimClock) -> Self {
+    fn holding(root: Arc<Folder>, rng: SmallRng, clock: SimClock, last_created_ms: i64) -> Self {
         let state = State {
             root,
             journal: Journal::default(),
@@ -88,6 +90,7 @@ impl SimDisk {
             fault: None,
             hits: BTreeMap::new(),
             operations: Operations::default(),
+            last_created_ms,
         };
         Self(Arc::new(Machine { clock, state: Mutex::new(state) }))
     }
@@ -145,7 +148,7 @@ impl SimDisk {
         journal.lose(Some(rng));
         let root = names::durable_copy(root, &mut |content| content.survivor(rng));
         let rng = SmallRng::from_rng(rng);
-        Self::holding(root, rng, self.0.clock.clone())
+        Self::holding(root, rng, self.0.clock.clone(), state.last_created_ms)
     }
 
     /// The disk after a power loss that took everything un-synced.
@@ -157,7 +160,7 @@ impl SimDisk {
         journal.lose(None);
         let root = names::durable_copy(root, &mut Content::durable);
         let rng = SmallRng::from_rng(rng);
-        Self::holding(root, rng, self.0.clock.clone())
+        Self::holding(root, rng, self.0.clock.clone(), state.last_created_ms)
     }
 }
 
@@ -392,7 +395,9 @@ impl SimDisk {
             (Err(error), _) if error.kind() != io::ErrorKind::NotFound || mode == OpenMode::Read => Err(error),
             (Err(_), _) => {
                 let (folder, name) = state.place(path)?;
-                let content = Arc::new(Mutex::new(Content::new(Vec::new(), self.0.clock.now_ms())));
+                let modified_ms = self.0.clock.now_ms().max(state.last_created_ms + 1);
+                state.last_created_ms = modified_ms;
+                let content = Arc::new(Mutex::new(Content::new(Vec::new(), modified_ms)));
                 state.journal.change(vec![(folder, name, Some(Node::File(content.clone())))]);
                 Ok(content)
             }
@@ -432,7 +437,7 @@ impl DiskFile for SimFile {
             Err(_) => data.get(..state.rng.random_range(0..=data.len())).unwrap_or_default(),
         };
         let mut content = self.content.lock();
-        content.modified_ms = self.machine.clock.now_ms();
+        content.modified_ms = self.machine.clock.now_ms().max(content.modified_ms);
         content.write(part, offset)?;
         allowed
     }
@@ -446,7 +451,7 @@ impl DiskFile for SimFile {
         self.check_writable()?;
         let _state = self.machine.changing()?;
         let mut content = self.content.lock();
-        content.modified_ms = self.machine.clock.now_ms();
+        content.modified_ms = self.machine.clock.now_ms().max(content.modified_ms);
         content.set_len(len)
     }
 
