@@ -72,6 +72,9 @@ impl FlushQueue {
         while inner.bytes > limit && !inner.dead {
             self.taken.wait(&mut inner);
         }
+        if inner.dead {
+            return;
+        }
         for item in items {
             inner.bytes += item.weight();
             inner.items.push_back(item);

@@ -130,11 +130,6 @@ impl Segments {
         self.list.read().iter().map(|segment| segment.max_timestamp_ms()).max()
     }
 
-    /// Bytes of all segments.
-    pub fn bytes(&self) -> u64 {
-        self.list.read().iter().map(|segment| segment.bytes()).sum()
-    }
-
     /// Takes whole segments below `start` out of the list; their files go after the next checkpoint.
     pub fn drop_below(&self, start: i64) -> Vec<PathBuf> {
         let mut list = self.list.write();

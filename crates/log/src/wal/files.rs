@@ -121,12 +121,13 @@ impl WalFiles {
             let bytes = file.len()?;
             Ok((file, bytes))
         };
-        let (file, bytes) = create().map_err(|error| {
-            // The space of a half-made file is worth more than the file.
-            let _ = if recycled { Ok(()) } else { disk.remove_file(&temporary) };
+        let created = create();
+        *spare &= !recycled;
+        let (file, bytes) = created.map_err(|error| {
+            // The space of a half-made file is worth more than the file; what cannot be removed now is at the next start.
+            let _ = disk.remove_file(&temporary);
             LogError::io("create", &path, error)
         })?;
-        *spare &= !recycled;
         disk.crash_point(CrashPoint::AfterWalCreate);
         Ok(WalFile { path, file, sequence, salt, bytes, position: FILE_HEADER_BYTES })
     }

@@ -126,7 +126,8 @@ pub(super) fn coordinator(client: &Client, request: FindCoordinatorRequest, vers
     let refused = (request.key_type != GROUP).then(|| {
         let what =
             "RM-2076: only consumer groups have a coordinator; transactions and share groups are not supported yet";
-        (ResponseError::InvalidRequest.code(), text(what))
+        // The refusal that clients report to their user at once instead of trying again.
+        (ResponseError::TransactionalIdAuthorizationFailed.code(), text(what))
     });
     if version < MANY_KEYS {
         let response = FindCoordinatorResponse::default();

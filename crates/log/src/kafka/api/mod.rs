@@ -151,7 +151,7 @@ impl Turn {
             ApiKey::DeleteTopics => request.answer(async |m| topics::delete(client, m, version).await).await,
             ApiKey::CreatePartitions => request.answer(async |m| topics::grow(client, m).await).await,
             ApiKey::DeleteRecords => request.answer(async |m| topics::delete_records(client, m).await).await,
-            ApiKey::ListOffsets => request.answer(async |m| offsets::list(client, m).await).await,
+            ApiKey::ListOffsets => request.answer(async |m| offsets::list(client, m, version).await).await,
             ApiKey::OffsetForLeaderEpoch => request.answer(async |m| offsets::for_epoch(client, m)).await,
             ApiKey::InitProducerId => request.answer(async |m| producer_ids::init(client, m).await).await,
             ApiKey::DescribeConfigs => request.answer(async |m| configs::describe(client, m)).await,

@@ -23,7 +23,10 @@ const EARLIEST_LOCAL: i64 = -4;
 /// The last offset in remote storage, of which there is none (KIP-1005).
 const LATEST_TIERED: i64 = -5;
 
-pub(super) async fn list(client: &Client, request: ListOffsetsRequest) -> ListOffsetsResponse {
+/// First version that tells the leader epoch of what it found.
+const TELLS_EPOCH: i16 = 4;
+
+pub(super) async fn list(client: &Client, request: ListOffsetsRequest, version: i16) -> ListOffsetsResponse {
     let epoch = client.broker.leader_epoch();
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
@@ -38,10 +41,11 @@ pub(super) async fn list(client: &Client, request: ListOffsetsRequest) -> ListOf
             let answer = ListOffsetsPartitionResponse::default().with_partition_index(partition.partition_index);
             partitions.push(match outcome {
                 Ok(Some((offset, timestamp))) => {
-                    answer.with_offset(offset.0).with_timestamp(timestamp).with_leader_epoch(epoch)
+                    let answer = answer.with_offset(offset.0).with_timestamp(timestamp);
+                    if version >= TELLS_EPOCH { answer.with_leader_epoch(epoch) } else { answer }
                 }
-                Ok(None) => answer.with_offset(-1).with_timestamp(-1).with_leader_epoch(-1),
-                Err(code) => answer.with_error_code(code).with_offset(-1).with_timestamp(-1).with_leader_epoch(-1),
+                Ok(None) => answer.with_offset(-1).with_timestamp(-1),
+                Err(code) => answer.with_error_code(code).with_offset(-1).with_timestamp(-1),
             });
         }
         topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
