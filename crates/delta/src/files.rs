@@ -1,5 +1,6 @@
 //! Data files: Parquet, compressed, with the statistics that readers prune by.
 
+use crate::deferred::Deferred;
 use crate::handle::Handle;
 use crate::schema::Conform;
 use arrow::array::RecordBatch;
@@ -12,6 +13,7 @@ use deltalake_core::table::state::DeltaTableState;
 use rivermere_table::TableError;
 use std::collections::HashMap;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 /// Files are closed at about this size. A merge rewrites whole files, so they are smaller than a batch engine's.
 pub(crate) const TARGET_FILE_BYTES: u64 = 32 * 1024 * 1024;
@@ -19,10 +21,12 @@ pub(crate) const TARGET_FILE_BYTES: u64 = 32 * 1024 * 1024;
 const ROW_GROUP_ROWS: usize = 256 * 1024;
 /// Rows handed to the encoder at once.
 const WRITE_ROWS: usize = 8192;
+const WRITING: &str = "writing a data file";
 
 /// Writes rows of the table's schema into new files that no version names yet.
 pub(crate) struct Files<'a> {
     handle: &'a Handle,
+    store: Deferred,
     writer: DeltaWriter,
     pub(crate) rows: u64,
 }
@@ -44,7 +48,8 @@ impl<'a> Files<'a> {
             indexed,
             columns,
         );
-        Self { handle, writer: DeltaWriter::new(handle.log_store.object_store(None), config), rows: 0 }
+        let store = Deferred::new(handle.log_store.object_store(None));
+        Self { handle, writer: DeltaWriter::new(Arc::new(store.clone()), config), store, rows: 0 }
     }
 
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<(), TableError> {
@@ -52,12 +57,15 @@ impl<'a> Files<'a> {
             return Ok(());
         }
         self.rows += batch.num_rows() as u64;
-        self.writer.write(batch).await.map_err(|error| self.handle.error("writing a data file", error))
+        self.writer.write(batch).await.map_err(|error| self.handle.error(WRITING, error))?;
+        failures(self.handle, &self.store)
     }
 
     /// The files, complete and durable.
     pub(crate) async fn close(self) -> Result<Vec<Add>, TableError> {
-        self.writer.close().await.map_err(|error| self.handle.error("writing a data file", error))
+        let adds = self.writer.close().await.map_err(|error| self.handle.error(WRITING, error))?;
+        failures(self.handle, &self.store)?;
+        Ok(adds)
     }
 
     /// Gives up; parts of files that are still uploading are dropped, complete ones are left to VACUUM.
@@ -66,4 +74,8 @@ impl<'a> Files<'a> {
             tracing::warn!(location = %self.handle.location, %error, "an unfinished data file was left behind");
         }
     }
+}
+
+fn failures(handle: &Handle, store: &Deferred) -> Result<(), TableError> {
+    store.outcome().map_err(|error| TableError::storage(WRITING, handle.location.to_string(), error))
 }

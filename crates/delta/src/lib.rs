@@ -14,6 +14,7 @@
 //! so is whatever the library cannot commit to (row tracking, clustering, ...). Reading supports what the library does.
 //! Deletion vectors are read, never written: a merge rewrites the files that hold a changed key.
 
+mod deferred;
 mod files;
 mod fit;
 mod handle;

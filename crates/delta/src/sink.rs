@@ -63,19 +63,20 @@ impl DeltaSink {
         Ok(Self { handle, spec, progress: Mutex::new(Progress { state, marker, conform }) })
     }
 
-    /// Follows the table to its newest version.
+    /// Follows the table to its newest version; all of `progress` or, after an error, nothing of it. A newer state with
+    /// an older marker would let an epoch in twice.
     async fn refresh(&self, progress: &mut Progress) -> Result<(), TableError> {
-        let before = progress.state.version();
-        self.handle.refresh(&mut progress.state).await?;
-        if progress.state.version() == before {
+        let mut state = progress.state.clone();
+        self.handle.refresh(&mut state).await?;
+        if state.version() == progress.state.version() {
             return Ok(());
         }
-        let marker = self.handle.marker(&progress.state, &self.spec.sink_id).await?;
-        progress.marker = marker.ok_or_else(|| TableError::Foreign {
+        let marker = self.handle.marker(&state, &self.spec.sink_id).await?.ok_or_else(|| TableError::Foreign {
             location: self.handle.location.to_string(),
             found: "it was replaced by another writer while this pipeline ran".to_string(),
         })?;
-        progress.conform = fit(&self.handle, &self.spec, &progress.state)?;
+        let conform = fit(&self.handle, &self.spec, &state)?;
+        *progress = Progress { state, marker, conform };
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 use crate::world::*;
-use rivermere_base::Epoch;
-use rivermere_table::{TableError, TableSink};
+use arrow::array::{Int64Array, RecordBatch, StringViewArray};
+use rivermere_base::{Changes, Epoch};
+use rivermere_table::{StagedEpoch, TableError, TableSink};
+use std::sync::Arc;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn epochs_are_read_back_and_the_marker_follows() {
@@ -73,4 +75,28 @@ async fn the_marker_is_found_behind_a_checkpoint() {
     assert!(listed.iter().any(|file| file.location.as_ref().ends_with("00000000000000000000.json")), "log is kept");
     assert_eq!(open(&store, append()).await.unwrap().committed().await.unwrap(), Some(Epoch(105)));
     assert_eq!(rows(&store).await.len(), 105);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_larger_than_one_upload_part_is_whole() {
+    let store = memory();
+    let sink = open(&store, append()).await.unwrap();
+    // Random text: a file of well over 10 MiB, the size of one part, however well it is compressed.
+    let mut random = 1_u64;
+    let mut value = || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        random
+    };
+    let parts = (0..100_i64).map(|part| {
+        let keys = (part * 10_000..(part + 1) * 10_000).collect::<Int64Array>();
+        let values =
+            (0..10_000).map(|_| Some(format!("{:016x}{:016x}", value(), value()))).collect::<StringViewArray>();
+        Changes::inserts(RecordBatch::try_new(schema(), vec![Arc::new(keys), Arc::new(values)]).unwrap())
+    });
+    let staged = StagedEpoch { epoch: Epoch(1), changes: parts.collect() };
+    let done = sink.commit(vec![staged]).await.unwrap();
+    assert_eq!(done.rows_inserted, 1_000_000);
+    let rows = rows(&store).await;
+    assert_eq!(rows.len(), 1_000_000);
+    assert!(rows.iter().all(|row| row.split_once('=').is_some_and(|(_, value)| value.len() == 32)));
 }

@@ -37,11 +37,18 @@ struct Breaking {
     inner: Arc<dyn ObjectStore>,
     writes_left: AtomicI64,
     failure: Failure,
+    /// Once the store has broken: the read that fails too; negative for none.
+    reads_left: AtomicI64,
 }
 
 impl Breaking {
     fn new(inner: &Arc<dyn ObjectStore>, writes: i64, failure: Failure) -> Arc<Self> {
-        Arc::new(Self { inner: inner.clone(), writes_left: AtomicI64::new(writes), failure })
+        Self::with_blind_read(inner, writes, failure, -1)
+    }
+
+    fn with_blind_read(inner: &Arc<dyn ObjectStore>, writes: i64, failure: Failure, reads: i64) -> Arc<Self> {
+        let (writes_left, reads_left) = (AtomicI64::new(writes), AtomicI64::new(reads));
+        Arc::new(Self { inner: inner.clone(), writes_left, failure, reads_left })
     }
 
     fn has_broken(&self) -> bool {
@@ -55,7 +62,8 @@ impl Breaking {
 
     fn read(&self) -> Result<()> {
         let crashed = matches!(self.failure, Failure::CrashBefore | Failure::CrashAfter) && self.has_broken();
-        if crashed { Err(self.error()) } else { Ok(()) }
+        let blind = self.has_broken() && self.reads_left.fetch_sub(1, Ordering::SeqCst) == 0;
+        if crashed || blind { Err(self.error()) } else { Ok(()) }
     }
 
     async fn write<T>(&self, write: impl Future<Output = Result<T>>) -> Result<T> {
@@ -158,6 +166,30 @@ async fn appends_survive_a_failure_at_every_write() {
 async fn merges_survive_a_failure_at_every_write() {
     let epochs = vec![epoch(1, "+1=a +2=b"), epoch(2, "-1=a +1=c"), epoch(3, "-2=b +3=d"), epoch(4, "-1=c +1=e")];
     survives(merge(), epochs, &["1=e", "3=d"]).await;
+}
+
+/// The same process goes on after an answer was lost and the look-up failed as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_and_a_failed_look_up_do_not_publish_twice() {
+    let mut undecided = 0;
+    for (spec, expected) in [(append(), ["1=a", "2=b"]), (merge(), ["1=a", "2=b"])] {
+        for writes in 0..6 {
+            for reads in 0..12 {
+                let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+                open(&store, spec.clone()).await.unwrap();
+                let breaking = Breaking::with_blind_read(&store, writes, Failure::LostAnswer, reads);
+                let sink = open(&(breaking as Arc<dyn ObjectStore>), spec.clone()).await.unwrap();
+                for staged in [epoch(1, "+1=a"), epoch(2, "+2=b")] {
+                    while let Err(error) = sink.commit(vec![staged.clone()]).await {
+                        assert!(error.is_retryable(), "{error}");
+                        undecided += u64::from(matches!(error, TableError::Undecided { .. }));
+                    }
+                }
+                assert_eq!(rows(&store).await, expected, "write {writes}, then read {reads}");
+            }
+        }
+    }
+    assert!(undecided > 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

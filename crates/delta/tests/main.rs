@@ -5,6 +5,7 @@ mod crash;
 mod merge;
 mod other_engines;
 mod ownership;
+mod power_loss;
 mod python;
 mod reading;
 mod types;
