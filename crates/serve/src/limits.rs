@@ -25,7 +25,8 @@ pub struct Limits {
     pub statement_wait: Duration,
     /// How long a statement of HTTP may run. Postgres clients set their own `statement_timeout`.
     pub statement_timeout: Duration,
-    /// Threads of the pool on which statements run, apart from the threads of the sockets.
+    /// Threads of the pool on which statements run, apart from the threads of the sockets. More than cores, so that the
+    /// operating system shares the cores when one statement keeps its threads for long.
     pub query_threads: usize,
     /// Open event streams.
     pub event_streams: usize,
@@ -60,7 +61,7 @@ impl Default for Limits {
             concurrent_statements: 8,
             statement_wait: Duration::from_secs(10),
             statement_timeout: Duration::from_secs(300),
-            query_threads: 2,
+            query_threads: 8,
             event_streams: 256,
             push_interval: Duration::from_millis(50),
             push_pending_rows: 100_000,

@@ -23,6 +23,7 @@ use std::time::Duration;
 use tokio::runtime::Runtime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Batches between the pool and the reader.
 const BATCHES_AHEAD: usize = 4;
@@ -46,6 +47,8 @@ pub(crate) struct Opened {
 pub(crate) struct Rows {
     pub schema: SchemaRef,
     receiver: mpsc::Receiver<Result<RecordBatch, ServeError>>,
+    /// Until when rows are awaited, and how long that was at the start.
+    deadline: Option<(Instant, Duration)>,
     /// Taken when it has ended: a task's end can be asked for once.
     task: Option<JoinHandle<()>>,
 }
@@ -94,7 +97,6 @@ impl QueryPool {
         let turns = self.turns.clone();
         let (opened, opening) = oneshot::channel();
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
-        let last_word = sender.clone();
         let run = async move {
             let mut batches = match open.await {
                 Ok(stream) => {
@@ -123,28 +125,19 @@ impl QueryPool {
                 }
             }
         };
-        let task = runtime.spawn(async move {
-            match timeout {
-                None => run.await,
-                Some(limit) => {
-                    if tokio::time::timeout(limit, run).await.is_err() {
-                        let _ = last_word.try_send(Err(ServeError::TimedOut(limit)));
-                    }
-                }
-            }
-        });
-        let mut rows = Rows { schema: Arc::new(arrow::datatypes::Schema::empty()), receiver, task: Some(task) };
-        match opening.await {
+        let task = runtime.spawn(run);
+        // The clock is watched where the rows are awaited: the pool's threads may be too busy to look at it.
+        let deadline = timeout.map(|limit| (Instant::now() + limit, limit));
+        let schema = Arc::new(arrow::datatypes::Schema::empty());
+        let mut rows = Rows { schema, receiver, deadline, task: Some(task) };
+        match rows.in_time(opening).await? {
             Ok(Ok(schema)) => {
                 rows.schema = schema;
                 Ok(rows)
             }
             Ok(Err(error)) => Err(error),
-            // The sending side is gone without a word: timed out while planning, or it panicked.
-            Err(_) => match rows.next().await {
-                Some(Err(error)) => Err(error),
-                _ => Err(broken()),
-            },
+            // The sending side is gone without a word.
+            Err(_) => Err(broken()),
         }
     }
 }
@@ -158,9 +151,29 @@ impl Drop for QueryPool {
 }
 
 impl Rows {
-    /// The next batch; `None` after the last one.
+    async fn in_time<T>(&self, waiting: impl Future<Output = T>) -> Result<T, ServeError> {
+        match self.deadline {
+            None => Ok(waiting.await),
+            Some((deadline, limit)) => {
+                tokio::time::timeout_at(deadline, waiting).await.map_err(|_| ServeError::TimedOut(limit))
+            }
+        }
+    }
+
+    /// The next batch; `None` after the last one. Rows that are there already are never too late.
     pub(crate) async fn next(&mut self) -> Option<Result<RecordBatch, ServeError>> {
-        if let Some(batch) = self.receiver.recv().await {
+        let (deadline, receiver) = (self.deadline, &mut self.receiver);
+        let received = match deadline {
+            None => receiver.recv().await,
+            Some((deadline, limit)) => match tokio::time::timeout_at(deadline, receiver.recv()).await {
+                Ok(received) => received,
+                Err(_) => {
+                    self.stop();
+                    Some(Err(ServeError::TimedOut(limit)))
+                }
+            },
+        };
+        if let Some(batch) = received {
             return Some(batch);
         }
         let ended = self.task.as_mut()?.await;
@@ -168,6 +181,12 @@ impl Rows {
         match ended {
             Err(error) if error.is_panic() => Some(Err(broken())),
             _ => None,
+        }
+    }
+
+    fn stop(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
         }
     }
 
@@ -179,9 +198,7 @@ impl Rows {
 
 impl Drop for Rows {
     fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
+        self.stop();
     }
 }
 
