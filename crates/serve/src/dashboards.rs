@@ -14,8 +14,8 @@
 //!     chart: table
 //!     limit: 5
 //! ```
-//! The file's name is the dashboard's name. A panel without `query` shows its view; one with `query` asks again when its
-//! view changes, which is the first relation of the query unless `view` names another.
+//! The file's name is the dashboard's name. A panel without `query` shows its view; one with `query` asks again when
+//! its view changes, which is the first relation of the query unless `view` names another.
 
 use crate::problem::similar;
 use datafusion::sql::parser::DFParser;

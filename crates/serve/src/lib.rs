@@ -4,13 +4,15 @@
 //! trait, and what changes something goes to [`Platform::sql`], the one door for statements.
 //!
 //! ```no_run
-//! # async fn example(platform: std::sync::Arc<dyn rivermere_serve::Platform>) -> Result<(), rivermere_serve::ServeError> {
+//! # use std::sync::Arc;
+//! # use rivermere_serve::{Platform, ServeError};
+//! # async fn example(platform: Arc<dyn Platform>) -> Result<(), ServeError> {
 //! use rivermere_serve::{Endpoint, Limits, Shutdown};
 //!
 //! let endpoint = Endpoint::new(platform, Limits::default())?;
 //! let (stop, shutdown) = Shutdown::new();
-//! let http = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(rivermere_serve::ServeError::Listener)?;
-//! let postgres = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(rivermere_serve::ServeError::Listener)?;
+//! let http = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(ServeError::Listener)?;
+//! let postgres = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(ServeError::Listener)?;
 //! let served = tokio::spawn(endpoint.clone().serve_http(http, shutdown.clone()));
 //! let spoken = tokio::spawn(endpoint.serve_postgres(postgres, shutdown));
 //! stop.stop();

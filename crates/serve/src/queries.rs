@@ -1,9 +1,9 @@
 //! Statements on a pool of threads of their own, so that a heavy one never delays a socket.
 //!
-//! A read that DataFusion can plan runs on a fresh session of the platform and streams its rows through a short channel:
-//! a slow reader slows its own statement and nothing else, and a reader that goes away cancels it. Everything else is a
-//! command: it goes through [`Platform::sql`] and, once started, is never cut off half-way. So does a read that cannot be
-//! planned, because the command door knows the whole dialect and explains errors better.
+//! A read that DataFusion can plan runs on a fresh session of the platform and streams its rows through a short
+//! channel: a slow reader slows its own statement and nothing else, and a reader that goes away cancels it.
+//! Everything else is a command: it goes through [`Platform::sql`] and, once started, is never cut off half-way. So
+//! does a read that cannot be planned, because the command door knows the whole dialect and explains errors better.
 
 use crate::problem::from_datafusion;
 use crate::{Limits, Platform, ProblemKind, ServeError, SqlProblem};

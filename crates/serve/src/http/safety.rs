@@ -3,8 +3,8 @@
 //! There is no authentication yet, so a browser that visits a hostile page must not become its tool:
 //! - *DNS rebinding* (a foreign name that resolves to 127.0.0.1) is stopped by the `Host` header, which must name
 //!   loopback.
-//! - *Cross-site requests* are stopped by `Origin` and `Sec-Fetch-Site`, which a page cannot forge, and by content types
-//!   (see `sql` and `topics`) that a page may only send to another site after asking, which we never grant.
+//! - *Cross-site requests* are stopped by `Origin` and `Sec-Fetch-Site`, which a page cannot forge, and by content
+//!   types (see `sql` and `topics`) that a page may only send to another site after asking, which we never grant.
 //! - *Framing and injected script* are stopped by the Content-Security-Policy.
 
 use crate::ServeError;

@@ -33,8 +33,8 @@ pub(super) async fn changes(
             }
         }
     }
-    // The header is newer than the address, which stays the same when a browser connects again. A browser cannot drop an
-    // id that is no id of ours, so such a one means the whole view.
+    // The header is newer than the address, which stays the same when a browser connects again. A browser cannot drop
+    // an id that is no id of ours, so such a one means the whole view.
     if let Some(header) = headers.get(LAST_EVENT_ID) {
         after = header.to_str().ok().and_then(|id| id.parse().ok());
     }

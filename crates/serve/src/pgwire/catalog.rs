@@ -1,8 +1,8 @@
 //! `pg_catalog` over whatever exists at the moment of the statement.
 //!
 //! Object ids must stay the same from statement to statement (psql's `\d` asks for an id and then by it), so the schema
-//! provider that gives them out lives as long as the server and looks at the catalog of the newest session. What else the
-//! catalog needs in a session, functions and planners, is copied from a template made once.
+//! provider that gives them out lives as long as the server and looks at the catalog of the newest session. What else
+//! the catalog needs in a session, functions and planners, is copied from a template made once.
 
 use crate::{Platform, ServeError};
 use async_trait::async_trait;

@@ -1,7 +1,7 @@
 //! Statements about the connection itself: settings, transactions, cursors, prepared statements.
 //!
-//! Settings are kept and told back; those that change how we answer are `statement_timeout` and the text formats of dates,
-//! intervals, floats and bytes. Transactions only exist as a state, which clients look at.
+//! Settings are kept and told back; those that change how we answer are `statement_timeout` and the text formats of
+//! dates, intervals, floats and bytes. Transactions only exist as a state, which clients look at.
 
 use super::errors::error;
 use datafusion::sql::sqlparser::ast::{self, CloseCursor, Expr, FetchDirection, Set, Statement, Value};

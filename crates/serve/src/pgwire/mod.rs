@@ -1,8 +1,8 @@
 //! PostgreSQL's frontend/backend protocol 3.0 and 3.2 (PostgreSQL documentation, chapter "Frontend/Backend Protocol").
 //!
-//! Wire messages are pgwire's, Arrow encoding is arrow-pg's, `pg_catalog` is datafusion-pg-catalog's. Ours is how they are
-//! joined: every statement gets a *fresh* session of the platform (a view made a moment ago is there, a prepared statement
-//! reads today's rows), runs on the pool of [`queries`](crate::queries), and streams.
+//! Wire messages are pgwire's, Arrow encoding is arrow-pg's, `pg_catalog` is datafusion-pg-catalog's. Ours is how
+//! they are joined: every statement gets a *fresh* session of the platform (a view made a moment ago is there, a
+//! prepared statement reads today's rows), runs on the pool of [`queries`](crate::queries), and streams.
 //!
 //! | file | subject |
 //! |---|---|
@@ -16,8 +16,8 @@
 //! | `split` | several statements in one text |
 //! | `errors` | our errors as SQLSTATE, message and hint |
 //!
-//! Not supported: TLS and authentication (so only loopback is served), COPY, LISTEN, scrolling cursors. BEGIN and COMMIT
-//! are accepted and do nothing: each statement stands for itself.
+//! Not supported: TLS and authentication (so only loopback is served), COPY, LISTEN, scrolling cursors. BEGIN and
+//! COMMIT are accepted and do nothing: each statement stands for itself.
 
 mod catalog;
 mod connection;

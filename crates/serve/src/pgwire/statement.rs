@@ -103,7 +103,8 @@ pub(super) async fn plan(session: &SessionContext, statement: &ast::Statement) -
     Ok(plan)
 }
 
-/// The words of a command's completion tag, such as `CREATE MATERIALIZED VIEW`; `None` for a text that answers with rows.
+/// The words of a command's completion tag, such as `CREATE MATERIALIZED VIEW`; `None` for a text that answers with
+/// rows.
 pub(super) fn tag(text: &str) -> Option<String> {
     let is_filler = |word: &str| matches!(word, "OR" | "REPLACE" | "TEMP" | "TEMPORARY" | "IF" | "NOT" | "EXISTS");
     let words = text.split(|c: char| !c.is_ascii_alphabetic()).filter(|word| !word.is_empty());

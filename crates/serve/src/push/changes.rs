@@ -7,14 +7,15 @@
 //!
 //! event: changes
 //! id: 1.12.3457
-//! data: {"inserted":[{"origin":"JFK","departures":4}],"deleted":[{"origin":"JFK","departures":3}],"at_ms":1700000000000}
+//! data: {"inserted":[{"origin":"JFK","departures":4}],"deleted":[],"at_ms":1700000000000}
 //! ```
 //!
 //! A client that applies every event holds the view at the step of the last id. Steps that end within
-//! [`push_interval`](crate::Limits::push_interval) of the last event are sent as their net change, so an idle view's next
-//! change goes out at once and a busy view costs a bounded number of events. A client that lags behind the platform's
-//! buffer, or for whom more than [`push_pending_rows`](crate::Limits::push_pending_rows) wait, gets a `reset`. When the
-//! view is dropped, or outgrows what is pushed, an event `end` with the error comes, and the stream ends.
+//! [`push_interval`](crate::Limits::push_interval) of the last event are sent as their net change, so an idle view's
+//! next change goes out at once and a busy view costs a bounded number of events. A client that lags behind the
+//! platform's buffer, or for whom more than [`push_pending_rows`](crate::Limits::push_pending_rows) wait, gets a
+//! `reset`. When the view is dropped, or outgrows what is pushed, an event `end` with the error comes, and the stream
+//! ends.
 
 use super::net::net;
 use super::{EventSource, HELLO, KEEP_ALIVE, event};
