@@ -1,1 +1,129 @@
+//! Runs a query once, over topics, views and tables; and answers a view's own query from its inputs, which is what the
+//! stream engine's answer must equal.
+//!
+//! The entry noun is [`Query`]: a factory of DataFusion sessions over the relations of a [`Catalog`]. One session serves
+//! one statement: it sees topics up to their high watermark and views at the last finished step. Nothing is kept.
+//!
+//! Table functions: `delta('path')` reads a Delta table of the lake, `batch('view')` computes a view's query in batch
+//! over all its topics.
 
+mod functions;
+mod providers;
+
+pub use functions::OpenLake;
+
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::datasource::{TableProvider, provider_as_source};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use rivermere_base::Disk;
+use rivermere_log::Log;
+use rivermere_sql::{Connector, TableDefinition, ViewDefinition, register_functions};
+use rivermere_stream::Snapshot;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The relations that queries can read.
+pub trait Catalog: Send + Sync + 'static {
+    fn tables(&self) -> Vec<Arc<TableDefinition>>;
+    fn views(&self) -> Vec<Arc<ViewDefinition>>;
+    /// A view's rows at the last finished step.
+    fn snapshot(&self, view: &str) -> Option<Snapshot>;
+}
+
+/// Makes sessions over a catalog.
+#[derive(Clone)]
+pub struct Query {
+    catalog: Arc<dyn Catalog>,
+    log: Log,
+    disk: Arc<dyn Disk>,
+    project: PathBuf,
+    lake: Arc<OpenLake>,
+}
+
+impl Query {
+    /// `project` is where the paths of file tables start; `lake` opens a Delta table by its path or URL.
+    pub fn new(catalog: Arc<dyn Catalog>, log: Log, disk: Arc<dyn Disk>, project: PathBuf, lake: Arc<OpenLake>) -> Self {
+        Self { catalog, log, disk, project, lake }
+    }
+
+    /// A session for one statement.
+    ///
+    /// # Errors
+    /// When two relations have one name.
+    pub fn session(&self) -> Result<SessionContext> {
+        let config = SessionConfig::new()
+            .with_target_partitions(2)
+            .with_information_schema(true)
+            .with_default_catalog_and_schema("rivermere", "public")
+            .set_bool("datafusion.sql_parser.collect_spans", true)
+            .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
+        let mut context = SessionContext::new_with_state(
+            SessionStateBuilder::new().with_config(config).with_default_features().build(),
+        );
+        register_functions(&mut context)?;
+        for table in self.catalog.tables() {
+            context.register_table(table.name.as_str(), self.table(&table))?;
+        }
+        for view in self.catalog.views() {
+            let provider = providers::ViewProvider::new(view.clone(), self.catalog.clone());
+            context.register_table(view.name.as_str(), Arc::new(provider))?;
+        }
+        for topic in self.log.topics() {
+            if !context.table_exist(topic.name.as_str())? {
+                let provider = providers::RawTopic::new(self.log.clone(), topic.name.clone());
+                context.register_table(datafusion::sql::TableReference::bare(topic.name.as_str()), Arc::new(provider))?;
+            }
+        }
+        context.register_udtf("delta", Arc::new(functions::Delta::new(self.lake.clone())));
+        context.register_udtf("batch", Arc::new(functions::Batch::new(self.clone())));
+        Ok(context)
+    }
+
+    fn table(&self, table: &Arc<TableDefinition>) -> Arc<dyn TableProvider> {
+        match &table.connector {
+            Connector::Topic { .. } => Arc::new(providers::TopicProvider::new(table.clone(), self.log.clone(), false)),
+            Connector::File { path } => {
+                Arc::new(providers::FileProvider::new(table.clone(), self.disk.clone(), self.project.join(path), false))
+            }
+        }
+    }
+
+    /// A view's query over its topics and files, whatever views are between.
+    ///
+    /// # Errors
+    /// When an input is gone.
+    pub fn batch_plan(&self, view: &ViewDefinition) -> Result<LogicalPlan> {
+        let tables = self.catalog.tables();
+        let views = self.catalog.views();
+        let plan = view.plan.logical.clone().transform_up(|node| {
+            let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
+            let name = scan.table_name.table();
+            let provider: Arc<dyn TableProvider> = if let Some(table) = tables.iter().find(|table| table.name == name) {
+                match &table.connector {
+                    Connector::Topic { .. } => Arc::new(providers::TopicProvider::new(table.clone(), self.log.clone(), true)),
+                    Connector::File { path } => Arc::new(providers::FileProvider::new(
+                        table.clone(),
+                        self.disk.clone(),
+                        self.project.join(path),
+                        true,
+                    )),
+                }
+            } else if let Some(view) = views.iter().find(|view| view.name == name) {
+                Arc::new(providers::PlanProvider::new(view.plan.schema.clone(), self.batch_plan(view)?))
+            } else {
+                return Err(DataFusionError::Plan(format!("RM-3101: input '{name}' of the view is gone")));
+            };
+            scan.source = provider_as_source(provider);
+            Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+        })?;
+        Ok(plan.data)
+    }
+
+    /// The view of this name.
+    pub fn view(&self, name: &str) -> Option<Arc<ViewDefinition>> {
+        self.catalog.views().into_iter().find(|view| view.name == name)
+    }
+}

@@ -1,0 +1,548 @@
+//! What the stream engine must know about a plan, derived bottom-up: whether rows are only ever added, which columns
+//! identify a row, and how watermarks bound the future of each time column. A plan that cannot be maintained is
+//! refused here, by the name of the operator, before anything starts.
+
+use crate::error::SqlError;
+use datafusion::common::{Column, DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::{
+    Aggregate, BinaryExpr, Distinct, Expr, Filter, Join, JoinType, LogicalPlan, Operator, Union, Unnest, Volatility, Window,
+    WindowFunctionDefinition,
+};
+use std::collections::BTreeSet;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+
+/// Facts of one relation or plan node; column numbers are those of its output.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// No row is ever taken back.
+    pub append_only: bool,
+    /// Columns that no two rows share; an empty list means "at most one row".
+    pub key: Option<Vec<usize>>,
+    /// For each column, the least value that a future change can have.
+    pub time: Vec<Option<TimeBound>>,
+    /// Complete after the first step and never changing: files and constants.
+    pub is_static: bool,
+}
+
+/// The least future value of a time column: the minimum over sources of their watermark, transformed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TimeBound(pub Vec<(String, Vec<TimeTransform>)>);
+
+/// A monotone function of a timestamp in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TimeTransform {
+    /// Down to a multiple.
+    Floor { us: i64 },
+    Add { us: i64 },
+}
+
+impl TimeBound {
+    /// Of a source's own event time.
+    pub fn of_source(table: &str) -> Self {
+        Self(vec![(table.to_string(), vec![])])
+    }
+
+    fn then(&self, transforms: &[TimeTransform]) -> Self {
+        let extend = |(source, chain): &(String, Vec<TimeTransform>)| {
+            (source.clone(), chain.iter().chain(transforms).copied().collect())
+        };
+        Self(self.0.iter().map(extend).collect())
+    }
+
+    /// The lower of both.
+    pub fn and(&self, other: &Self) -> Self {
+        Self(self.0.iter().chain(&other.0).cloned().collect())
+    }
+
+    pub fn sources(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(source, _)| source.as_str())
+    }
+
+    /// Microseconds, given each source's watermark; nothing while one has none.
+    pub fn evaluate(&self, watermark_us: impl Fn(&str) -> Option<i64>) -> Option<i64> {
+        let mut least = None;
+        for (source, transforms) in &self.0 {
+            let mut value = watermark_us(source)?;
+            for transform in transforms {
+                value = match transform {
+                    TimeTransform::Floor { us } => value.checked_sub(value.rem_euclid(*us))?,
+                    TimeTransform::Add { us } => value.checked_add(*us)?,
+                };
+            }
+            least = Some(least.map_or(value, |other: i64| other.min(value)));
+        }
+        least
+    }
+}
+
+/// `ROW_NUMBER() … <= limit` over a window.
+#[derive(Clone, Debug)]
+pub struct TopN<'a> {
+    pub window: &'a Window,
+    pub function: &'a WindowFunction,
+    /// Rows kept of each partition.
+    pub limit: usize,
+    /// The filter's other conditions.
+    pub rest: Vec<Expr>,
+}
+
+/// Finds a top-N in a filter.
+pub fn top_n(filter: &Filter) -> Option<TopN<'_>> {
+    let LogicalPlan::Window(window) = filter.input.as_ref() else { return None };
+    let [expr] = window.window_expr.as_slice() else { return None };
+    let Expr::WindowFunction(function) = unalias(expr) else { return None };
+    if !is_row_number(function) {
+        return None;
+    }
+    let rank = window.schema.columns().pop()?;
+    let mut limit: Option<usize> = None;
+    let mut rest = vec![];
+    for condition in conjuncts(&filter.predicate) {
+        match upper_bound(&condition, &rank) {
+            Some((bound, exact)) => {
+                limit = Some(limit.map_or(bound, |other| other.min(bound)));
+                // `rank = 3` keeps three and shows one; `rank = 1` needs no second look.
+                if exact && bound > 1 {
+                    rest.push(condition);
+                }
+            }
+            None => rest.push(condition),
+        }
+    }
+    Some(TopN { window, function, limit: limit?, rest })
+}
+
+fn unalias(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unalias(&alias.expr),
+        other => other,
+    }
+}
+
+fn is_row_number(function: &WindowFunction) -> bool {
+    matches!(&function.fun, WindowFunctionDefinition::WindowUDF(udf) if udf.name() == "row_number")
+}
+
+/// N of `rank <= N`, `rank < N + 1`, `rank = N` (exact), or the same turned round.
+fn upper_bound(condition: &Expr, rank: &Column) -> Option<(usize, bool)> {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = condition else { return None };
+    let is_rank = |expr: &Expr| matches!(expr, Expr::Column(column) if column == rank);
+    let (op, literal) = match (left.as_ref(), right.as_ref()) {
+        (column, Expr::Literal(value, _)) if is_rank(column) => (*op, value),
+        (Expr::Literal(value, _), column) if is_rank(column) => (op.swap()?, value),
+        _ => return None,
+    };
+    let number = match literal {
+        ScalarValue::UInt64(Some(number)) => i64::try_from(*number).ok()?,
+        ScalarValue::Int64(Some(number)) => *number,
+        _ => return None,
+    };
+    let number = usize::try_from(number.max(0)).ok()?;
+    match op {
+        Operator::LtEq => Some((number, false)),
+        Operator::Lt => Some((number.saturating_sub(1), false)),
+        Operator::Eq => Some((number, true)),
+        _ => None,
+    }
+}
+
+/// The parts of `a AND b AND c`.
+pub fn conjuncts(predicate: &Expr) -> Vec<Expr> {
+    datafusion::logical_expr::utils::split_conjunction(predicate).into_iter().cloned().collect()
+}
+
+/// Properties of a plan's output. `lookup` gives those of a named relation.
+///
+/// # Errors
+/// When an operator cannot be maintained incrementally, with its name and a way out.
+pub fn properties(plan: &LogicalPlan, lookup: &dyn Fn(&str) -> Option<Properties>) -> Result<Properties, SqlError> {
+    for expr in plan.expressions() {
+        check_expression(&expr)?;
+    }
+    match plan {
+        LogicalPlan::TableScan(scan) => {
+            let name = scan.table_name.table();
+            let base = lookup(name)
+                .ok_or_else(|| SqlError::new(SqlError::NAME, format!("relation '{name}' does not exist")))?;
+            let width = scan.source.schema().fields().len();
+            let columns = scan.projection.clone().unwrap_or_else(|| (0..width).collect());
+            let time = columns.iter().map(|column| base.time.get(*column).cloned().flatten()).collect();
+            Ok(Properties { key: map_key(base.key.as_deref(), &columns), time, ..base })
+        }
+        LogicalPlan::SubqueryAlias(alias) => properties(&alias.input, lookup),
+        LogicalPlan::Projection(projection) => {
+            let input = properties(&projection.input, lookup)?;
+            let schema = projection.input.schema();
+            let sources: Vec<Option<usize>> = projection.expr.iter().map(|expr| column_index(expr, schema)).collect();
+            let time = projection.expr.iter().map(|expr| expression_time(expr, schema, &input)).collect();
+            Ok(Properties { key: map_key_from(input.key.as_deref(), &sources), time, ..input })
+        }
+        LogicalPlan::Filter(filter) => match top_n(filter) {
+            Some(top) => top_n_properties(&top, lookup),
+            None => properties(&filter.input, lookup),
+        },
+        LogicalPlan::Window(window) => Err(window_error(window)),
+        LogicalPlan::Aggregate(aggregate) => aggregate_properties(aggregate, lookup),
+        LogicalPlan::Join(join) => join_properties(join, lookup),
+        LogicalPlan::Union(union) => union_properties(union, lookup),
+        LogicalPlan::Unnest(unnest) => unnest_properties(unnest, lookup),
+        LogicalPlan::EmptyRelation(_) | LogicalPlan::Values(_) => Ok(Properties {
+            append_only: true,
+            key: None,
+            time: vec![None; plan.schema().fields().len()],
+            is_static: true,
+        }),
+        LogicalPlan::Distinct(Distinct::On(_)) => Err(refuse("DISTINCT ON", "use ROW_NUMBER() OVER (PARTITION BY …) = 1")),
+        LogicalPlan::Sort(_) => Err(refuse("ORDER BY", "a view has no order: order the rows when you read it")),
+        LogicalPlan::Limit(_) => Err(refuse(
+            "LIMIT",
+            "limit the rows when you read the view, or keep the first N with ROW_NUMBER() OVER (ORDER BY …) <= N",
+        )),
+        LogicalPlan::RecursiveQuery(_) => Err(refuse("WITH RECURSIVE", "only batch queries can be recursive")),
+        LogicalPlan::Subquery(_) => Err(refuse("this subquery", "write it as a join")),
+        other => {
+            let text = other.display().to_string();
+            let name = text.split([':', ' ']).next().unwrap_or_default().to_string();
+            Err(refuse(&name, "only batch queries can use it"))
+        }
+    }
+}
+
+fn refuse(what: &str, hint: &str) -> SqlError {
+    SqlError::new(SqlError::NOT_MAINTAINABLE, format!("{what} cannot be maintained in a view")).hint(hint.to_string())
+}
+
+fn window_error(window: &Window) -> SqlError {
+    let rows = window.window_expr.iter().all(|expr| matches!(unalias(expr), Expr::WindowFunction(f) if is_row_number(f)));
+    if rows {
+        refuse("ROW_NUMBER() without a limit", "keep the first rows only: … WHERE the_row_number <= 10")
+    } else {
+        let names: Vec<String> = window.window_expr.iter().map(|expr| expr.schema_name().to_string()).collect();
+        refuse(&names.join(", "), "of the window functions, ROW_NUMBER() … <= N can be maintained")
+    }
+}
+
+fn check_expression(expr: &Expr) -> Result<(), SqlError> {
+    let mut problem = None;
+    let walk = expr.apply(|expr| {
+        problem = match expr {
+            Expr::ScalarFunction(function) => {
+                let volatility = function.func.signature().volatility;
+                (volatility != Volatility::Immutable).then(|| {
+                    refuse(&format!("{}()", function.func.name()), "its answer changes although no row does; use a column of the row")
+                })
+            }
+            Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => {
+                Some(refuse("this subquery", "write it as a join"))
+            }
+            Expr::OuterReferenceColumn(_, _) => Some(refuse("a correlated subquery", "write it as a join")),
+            _ => None,
+        };
+        Ok(if problem.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    });
+    match (walk, problem) {
+        (_, Some(problem)) => Err(problem),
+        (Err(error), None) => Err(SqlError::new(SqlError::PLAN, error.to_string())),
+        (Ok(_), None) => Ok(()),
+    }
+}
+
+fn map_key(key: Option<&[usize]>, columns: &[usize]) -> Option<Vec<usize>> {
+    let sources: Vec<Option<usize>> = columns.iter().map(|column| Some(*column)).collect();
+    map_key_from(key, &sources)
+}
+
+/// The key's place in an output whose column `i` is input column `sources[i]`.
+fn map_key_from(key: Option<&[usize]>, sources: &[Option<usize>]) -> Option<Vec<usize>> {
+    key?.iter().map(|column| sources.iter().position(|source| *source == Some(*column))).collect()
+}
+
+fn column_index(expr: &Expr, schema: &DFSchema) -> Option<usize> {
+    match expr {
+        Expr::Column(column) => schema.index_of_column(column).ok(),
+        Expr::Alias(alias) => column_index(&alias.expr, schema),
+        _ => None,
+    }
+}
+
+/// How an expression over an input's columns is bounded in time.
+fn expression_time(expr: &Expr, schema: &DFSchema, input: &Properties) -> Option<TimeBound> {
+    match expr {
+        Expr::Column(column) => input.time.get(schema.index_of_column(column).ok()?)?.clone(),
+        Expr::Alias(alias) => expression_time(&alias.expr, schema, input),
+        Expr::Cast(cast) if matches!(cast.field.data_type(), arrow::datatypes::DataType::Timestamp(_, _)) => {
+            // A coarser unit rounds down: one second covers every unit.
+            Some(expression_time(&cast.expr, schema, input)?.then(&[TimeTransform::Floor { us: 1_000_000 }]))
+        }
+        Expr::ScalarFunction(function) => {
+            let bound = |index: usize| expression_time(function.args.get(index)?, schema, input);
+            let interval = |index: usize| match function.args.get(index)? {
+                Expr::Literal(value, _) => interval_us(value),
+                _ => None,
+            };
+            match function.func.name() {
+                "tumble_start" => Some(bound(0)?.then(&[TimeTransform::Floor { us: interval(1)? }])),
+                "tumble_end" => {
+                    let us = interval(1)?;
+                    Some(bound(0)?.then(&[TimeTransform::Floor { us }, TimeTransform::Add { us }]))
+                }
+                "window_end" => Some(bound(0)?.then(&[TimeTransform::Add { us: interval(1)? }])),
+                "hop_starts" => {
+                    let (slide, size) = (interval(1)?, interval(2)?);
+                    let transforms = [TimeTransform::Floor { us: slide }, TimeTransform::Add { us: slide - size }];
+                    Some(bound(0)?.then(&transforms))
+                }
+                "date_trunc" => {
+                    let Some(Expr::Literal(ScalarValue::Utf8(Some(unit)), _)) = function.args.first() else { return None };
+                    let us = match unit.to_lowercase().as_str() {
+                        "second" => 1_000_000,
+                        "minute" => 60_000_000,
+                        "hour" => 3_600_000_000,
+                        "day" => 86_400_000_000,
+                        _ => return None,
+                    };
+                    Some(bound(1)?.then(&[TimeTransform::Floor { us }]))
+                }
+                _ => None,
+            }
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Plus | Operator::Minus), right }) => {
+            let Expr::Literal(value, _) = right.as_ref() else { return None };
+            let us = interval_us(value)?;
+            let us = if *op == Operator::Plus { us } else { -us };
+            Some(expression_time(left, schema, input)?.then(&[TimeTransform::Add { us }]))
+        }
+        _ => None,
+    }
+}
+
+fn interval_us(value: &ScalarValue) -> Option<i64> {
+    let ScalarValue::IntervalMonthDayNano(Some(interval)) = value else { return None };
+    (interval.months == 0).then(|| i64::from(interval.days) * 86_400_000_000 + interval.nanoseconds / 1_000)
+}
+
+fn aggregate_properties(
+    aggregate: &Aggregate,
+    lookup: &dyn Fn(&str) -> Option<Properties>,
+) -> Result<Properties, SqlError> {
+    let input = properties(&aggregate.input, lookup)?;
+    for expr in &aggregate.group_expr {
+        if let Expr::GroupingSet(_) = expr {
+            return Err(refuse("GROUPING SETS, ROLLUP and CUBE", "write one view for each grouping"));
+        }
+    }
+    for expr in &aggregate.aggr_expr {
+        check_aggregate(expr)?;
+    }
+    let schema = aggregate.input.schema();
+    let groups = aggregate.group_expr.len();
+    let mut time: Vec<_> = aggregate.group_expr.iter().map(|expr| expression_time(expr, schema, &input)).collect();
+    time.extend(vec![None; aggregate.aggr_expr.len()]);
+    Ok(Properties {
+        append_only: input.append_only && aggregate.aggr_expr.is_empty(),
+        key: Some((0..groups).collect()),
+        time,
+        is_static: input.is_static,
+    })
+}
+
+/// Aggregates that the stream engine has.
+fn check_aggregate(expr: &Expr) -> Result<(), SqlError> {
+    match expr {
+        Expr::Alias(alias) => check_aggregate(&alias.expr),
+        Expr::AggregateFunction(function) => {
+            let name = function.func.name();
+            if function.params.distinct {
+                return Err(refuse(
+                    &format!("{name}(DISTINCT …) beside other aggregates"),
+                    "count over a view with SELECT DISTINCT",
+                ));
+            }
+            if !["count", "sum", "avg", "min", "max"].contains(&name) {
+                return Err(refuse(&format!("{name}()"), "COUNT, SUM, AVG, MIN and MAX can be"));
+            }
+            Ok(())
+        }
+        other => Err(refuse(&other.schema_name().to_string(), "COUNT, SUM, AVG, MIN and MAX can be")),
+    }
+}
+
+/// The group column whose bound lets old groups go, with that bound.
+pub(crate) fn aggregate_bound(output: &Properties, groups: usize) -> Option<(usize, TimeBound)> {
+    first_bound(output, 0..groups)
+}
+
+fn first_bound(properties: &Properties, columns: impl IntoIterator<Item = usize>) -> Option<(usize, TimeBound)> {
+    columns.into_iter().find_map(|column| Some((column, properties.time.get(column)?.clone()?)))
+}
+
+fn top_n_properties(top: &TopN, lookup: &dyn Fn(&str) -> Option<Properties>) -> Result<Properties, SqlError> {
+    let input = properties(&top.window.input, lookup)?;
+    let schema = top.window.input.schema();
+    let partition = &top.function.params.partition_by;
+    let columns: Option<Vec<usize>> = partition.iter().map(|expr| column_index(expr, schema)).collect();
+    let rank = schema.fields().len();
+    let partition_key = columns.clone().map(|mut columns| {
+        if top.limit > 1 {
+            columns.push(rank);
+        }
+        columns
+    });
+    // Rows leave the top only for partitions that can still change.
+    let mut time = vec![None; rank + 1];
+    for column in columns.iter().flatten() {
+        time[*column] = input.time.get(*column).cloned().flatten();
+    }
+    Ok(Properties { append_only: false, key: partition_key.or(input.key), time, is_static: input.is_static })
+}
+
+fn join_properties(join: &Join, lookup: &dyn Fn(&str) -> Option<Properties>) -> Result<Properties, SqlError> {
+    let left = properties(&join.left, lookup)?;
+    let right = properties(&join.right, lookup)?;
+    match join.join_type {
+        JoinType::Inner | JoinType::Left => {}
+        JoinType::Right => return Err(refuse("RIGHT JOIN", "turn the sides round and write LEFT JOIN")),
+        JoinType::Full => return Err(refuse("FULL JOIN", "inner and left joins can be")),
+        _ => return Err(refuse("IN, EXISTS or a scalar subquery", "write it as a join")),
+    }
+    if join.on.is_empty() && !(left.is_static && right.is_static) {
+        return Err(refuse("a join without an equality", "add a condition left.column = right.column"));
+    }
+    let width = left.time.len();
+    let left_on: Vec<Option<usize>> = join.on.iter().map(|(expr, _)| column_index(expr, join.left.schema())).collect();
+    let right_on: Vec<Option<usize>> = join.on.iter().map(|(_, expr)| column_index(expr, join.right.schema())).collect();
+    let covers = |key: &Option<Vec<usize>>, on: &[Option<usize>]| {
+        key.as_ref().is_some_and(|key| key.iter().all(|column| on.contains(&Some(*column))))
+    };
+    let shift = |key: &Vec<usize>| key.iter().map(|column| column + width).collect::<Vec<_>>();
+    let key = if covers(&right.key, &right_on) {
+        left.key.clone()
+    } else if covers(&left.key, &left_on) && join.join_type == JoinType::Inner {
+        right.key.as_ref().map(shift)
+    } else {
+        left.key.as_ref().zip(right.key.as_ref()).map(|(left, right)| left.iter().copied().chain(shift(right)).collect())
+    };
+    // Another side's late match shows an old row again, so a time column stays bounded only when it is joined on, or
+    // when the other side never changes.
+    let mut time: Vec<Option<TimeBound>> = vec![None; width + right.time.len()];
+    for (index, bound) in left.time.iter().enumerate() {
+        if right.is_static {
+            time[index].clone_from(bound);
+        }
+    }
+    for (index, bound) in right.time.iter().enumerate() {
+        if left.is_static && join.join_type == JoinType::Inner {
+            time[width + index].clone_from(bound);
+        }
+    }
+    for (l, r) in left_on.iter().zip(&right_on) {
+        if let (Some(l), Some(r)) = (l, r)
+            && let (Some(Some(left_bound)), Some(Some(right_bound))) = (left.time.get(*l), right.time.get(*r))
+        {
+            let both = left_bound.and(right_bound);
+            time[*l] = Some(both.clone());
+            if join.join_type == JoinType::Inner {
+                time[width + *r] = Some(both);
+            }
+        }
+    }
+    let append_only = left.append_only && right.append_only && (join.join_type == JoinType::Inner || right.is_static);
+    Ok(Properties { append_only, key, time, is_static: left.is_static && right.is_static })
+}
+
+/// The equality (its number in `join.on`) whose bounds let old rows of both sides go.
+pub(crate) fn join_bound(join: &Join, left: &Properties, right: &Properties) -> Option<(usize, TimeBound)> {
+    join.on.iter().enumerate().find_map(|(index, (l, r))| {
+        let l = expression_time(l, join.left.schema(), left)?;
+        let r = expression_time(r, join.right.schema(), right)?;
+        Some((index, l.and(&r)))
+    })
+}
+
+fn union_properties(union: &Union, lookup: &dyn Fn(&str) -> Option<Properties>) -> Result<Properties, SqlError> {
+    let inputs: Vec<Properties> = union.inputs.iter().map(|input| properties(input, lookup)).collect::<Result<_, _>>()?;
+    let width = union.schema.fields().len();
+    let time = (0..width)
+        .map(|column| {
+            let mut bounds = inputs.iter().map(|input| input.time.get(column).cloned().flatten());
+            let first = bounds.next().flatten()?;
+            bounds.try_fold(first, |all, bound| Some(all.and(&bound?)))
+        })
+        .collect();
+    Ok(Properties {
+        append_only: inputs.iter().all(|input| input.append_only),
+        key: None,
+        time,
+        is_static: inputs.iter().all(|input| input.is_static),
+    })
+}
+
+fn unnest_properties(unnest: &Unnest, lookup: &dyn Fn(&str) -> Option<Properties>) -> Result<Properties, SqlError> {
+    if !unnest.struct_type_columns.is_empty() || unnest.list_type_columns.len() != 1 {
+        return Err(refuse("UNNEST of several columns or of a struct", "unnest one list at a time"));
+    }
+    let input = properties(&unnest.input, lookup)?;
+    let time = unnest.dependency_indices.iter().map(|source| input.time.get(*source).cloned().flatten()).collect();
+    Ok(Properties { key: None, time, ..input })
+}
+
+/// Tables whose watermark frees some operator's state: late rows of these must not reach it.
+pub(crate) fn bounding_sources(
+    plan: &LogicalPlan,
+    lookup: &dyn Fn(&str) -> Option<Properties>,
+) -> Result<BTreeSet<String>, SqlError> {
+    let mut found = BTreeSet::new();
+    let mut add = |bound: Option<(usize, TimeBound)>| {
+        found.extend(bound.iter().flat_map(|(_, bound)| bound.sources().map(String::from)));
+    };
+    match plan {
+        LogicalPlan::Filter(filter) if top_n(filter).is_some() => {
+            let output = properties(plan, lookup)?;
+            add(first_bound(&output, 0..output.time.len()));
+        }
+        LogicalPlan::Aggregate(aggregate) => {
+            add(aggregate_bound(&properties(plan, lookup)?, aggregate.group_expr.len()));
+        }
+        LogicalPlan::Join(join) => {
+            let (left, right) = (properties(&join.left, lookup)?, properties(&join.right, lookup)?);
+            add(join_bound(join, &left, &right));
+        }
+        _ => {}
+    }
+    for input in plan.inputs() {
+        found.extend(bounding_sources(input, lookup)?);
+    }
+    Ok(found)
+}
+
+/// What bounds the state of one operator, for the stream engine and for EXPLAIN.
+pub(crate) fn state_bound(
+    plan: &LogicalPlan,
+    lookup: &dyn Fn(&str) -> Option<Properties>,
+) -> Result<Option<(usize, TimeBound)>, SqlError> {
+    Ok(match plan {
+        LogicalPlan::Filter(filter) if top_n(filter).is_some() => {
+            let output = properties(plan, lookup)?;
+            first_bound(&output, 0..output.time.len())
+        }
+        LogicalPlan::Aggregate(aggregate) => aggregate_bound(&properties(plan, lookup)?, aggregate.group_expr.len()),
+        LogicalPlan::Join(join) => join_bound(join, &properties(&join.left, lookup)?, &properties(&join.right, lookup)?),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bound_follows_its_transforms_and_waits_for_every_source() {
+        let bound = TimeBound(vec![
+            ("a".into(), vec![TimeTransform::Floor { us: 10 }, TimeTransform::Add { us: 10 }]),
+            ("b".into(), vec![]),
+        ]);
+        assert_eq!(bound.evaluate(|source| if source == "a" { Some(27) } else { Some(100) }), Some(30));
+        assert_eq!(bound.evaluate(|source| (source == "a").then_some(27)), None);
+    }
+}

@@ -1,0 +1,287 @@
+//! A view's plan as nodes of the dataflow.
+
+use crate::arrangement::Arrangement;
+use crate::dataflow::{Dataflow, Kind, NodeId};
+use crate::error::{Result, StreamError};
+use crate::operators::{Aggregate, Call, Join, JoinSpec, LateFilter, Map, Operator, TopN, TopNSpec, Unnest};
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::{DFSchema, JoinType, NullEquality};
+use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{self as logical, Expr, ExprSchemable, LogicalPlan};
+use datafusion::physical_expr::create_physical_expr;
+use datafusion::physical_expr::expressions::Column as PhysicalColumn;
+use datafusion::physical_plan::PhysicalExpr;
+use rivermere_base::Changes;
+use rivermere_sql::{LATENESS_COLUMN, Planner, ViewDefinition, top_n};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The columns of each table that some plan reads.
+pub fn needed_columns<'a>(
+    views: impl IntoIterator<Item = &'a Arc<ViewDefinition>>,
+) -> BTreeMap<String, BTreeSet<String>> {
+    let mut needed = BTreeMap::new();
+    for view in views {
+        collect(&view.plan.logical, &mut needed);
+    }
+    needed
+}
+
+fn collect(plan: &LogicalPlan, needed: &mut BTreeMap<String, BTreeSet<String>>) {
+    if let LogicalPlan::TableScan(scan) = plan {
+        let columns = needed.entry(scan.table_name.table().to_string()).or_default();
+        columns.extend(scan.projected_schema.fields().iter().map(|field| field.name().clone()));
+    }
+    for input in plan.inputs() {
+        collect(input, needed);
+    }
+}
+
+pub(crate) struct Compiler<'a> {
+    pub(crate) dataflow: &'a mut Dataflow,
+    pub(crate) planner: &'a Planner,
+    pub(crate) view: &'a str,
+}
+
+impl Compiler<'_> {
+    /// Adds a view and all its operators.
+    pub(crate) fn view(&mut self, view: &ViewDefinition) -> Result<NodeId> {
+        let root = self.node(&view.plan.logical)?;
+        let arrangement = Arrangement::new(view.plan.schema.clone(), view.plan.properties.append_only)?;
+        Ok(self.dataflow.add(self.view, Kind::View(Box::new(arrangement)), vec![root], view.plan.schema.clone()))
+    }
+
+    fn node(&mut self, plan: &LogicalPlan) -> Result<NodeId> {
+        let schema = plan.schema().inner().clone();
+        match plan {
+            LogicalPlan::TableScan(scan) => {
+                let name = scan.table_name.table();
+                let input = self.dataflow.relation(name).ok_or_else(|| self.internal(format!("'{name}' has no node")))?;
+                let from = self.dataflow.schema(input);
+                let mut columns: Vec<Arc<dyn PhysicalExpr>> = vec![];
+                for field in schema.fields() {
+                    let at = from.index_of(field.name())?;
+                    columns.push(Arc::new(PhysicalColumn::new(field.name(), at)));
+                }
+                Ok(self.operator(Map::project(columns, schema.clone()), vec![input], schema))
+            }
+            LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
+            LogicalPlan::Projection(projection) => {
+                let input = self.node(&projection.input)?;
+                let expressions = self.expressions(&projection.expr, projection.input.schema())?;
+                Ok(self.operator(Map::project(expressions, schema.clone()), vec![input], schema))
+            }
+            LogicalPlan::Filter(filter) => match top_n(filter) {
+                Some(top) => self.top_n(plan, &top),
+                None => {
+                    let input = self.node(&filter.input)?;
+                    let predicate = self.expression(&filter.predicate, filter.input.schema())?;
+                    let late = filter.predicate.column_refs().iter().any(|column| column.name == LATENESS_COLUMN);
+                    if late {
+                        return Ok(self.operator(LateFilter::new(predicate), vec![input], schema));
+                    }
+                    Ok(self.operator(Map::filter(predicate, schema.clone()), vec![input], schema))
+                }
+            },
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(plan, aggregate),
+            LogicalPlan::Join(join) => self.join(plan, join),
+            LogicalPlan::Union(union) => {
+                let inputs = union.inputs.iter().map(|input| self.node(input)).collect::<Result<Vec<_>>>()?;
+                Ok(self.dataflow.add(self.view, Kind::Union, inputs, schema))
+            }
+            LogicalPlan::Unnest(unnest) => {
+                let input = self.node(&unnest.input)?;
+                let (list, _) = unnest.list_type_columns.first().ok_or_else(|| self.internal("UNNEST of nothing"))?;
+                let operator = Unnest::new(*list, unnest.dependency_indices.clone(), schema.clone());
+                Ok(self.operator(operator, vec![input], schema))
+            }
+            LogicalPlan::EmptyRelation(empty) => {
+                let rows = usize::from(empty.produce_one_row);
+                let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
+                let columns = schema.fields().iter().map(|field| arrow::array::new_null_array(field.data_type(), rows)).collect();
+                let batch = arrow::array::RecordBatch::try_new_with_options(schema.clone(), columns, &options)?;
+                Ok(self.dataflow.add(self.view, Kind::Constant(Changes::inserts(batch)), vec![], schema))
+            }
+            LogicalPlan::Values(values) => {
+                let batch = self.values(values, &schema)?;
+                Ok(self.dataflow.add(self.view, Kind::Constant(Changes::inserts(batch)), vec![], schema))
+            }
+            other => Err(self.internal(format!("no operator for {}", other.display()))),
+        }
+    }
+
+    fn operator(&mut self, operator: impl Operator + 'static, inputs: Vec<NodeId>, schema: SchemaRef) -> NodeId {
+        self.dataflow.add(self.view, Kind::Operator(Box::new(operator)), inputs, schema)
+    }
+
+    fn internal(&self, message: impl Into<String>) -> StreamError {
+        StreamError::Operator { view: self.view.to_string(), message: message.into() }
+    }
+
+    fn expression(&self, expr: &Expr, schema: &DFSchema) -> Result<Arc<dyn PhysicalExpr>> {
+        Ok(create_physical_expr(expr, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?)
+    }
+
+    fn expressions(&self, exprs: &[Expr], schema: &DFSchema) -> Result<Vec<Arc<dyn PhysicalExpr>>> {
+        exprs.iter().map(|expr| self.expression(expr, schema)).collect()
+    }
+
+    /// A node that gives `input`'s expressions as columns named by their number.
+    fn computed(&mut self, input: NodeId, exprs: &[Expr], from: &DFSchema) -> Result<NodeId> {
+        let mut fields = vec![];
+        for (number, expr) in exprs.iter().enumerate() {
+            let (_, field) = expr.to_field(from)?;
+            fields.push(Field::new(format!("c{number}"), field.data_type().clone(), true));
+        }
+        let schema = Arc::new(Schema::new(fields));
+        let expressions = self.expressions(exprs, from)?;
+        Ok(self.operator(Map::project(expressions, schema.clone()), vec![input], schema))
+    }
+
+    fn aggregate(&mut self, plan: &LogicalPlan, aggregate: &logical::Aggregate) -> Result<NodeId> {
+        let input_properties = self.planner.node_properties(&aggregate.input)?;
+        let input = self.node(&aggregate.input)?;
+        let from = aggregate.input.schema().clone();
+        let mut columns = aggregate.group_expr.clone();
+        let mut calls = vec![];
+        for expr in &aggregate.aggr_expr {
+            let Expr::AggregateFunction(function) = unalias(expr) else {
+                return Err(self.internal(format!("{expr} is no aggregate")));
+            };
+            let argument = columns.len();
+            columns.push(function.params.args.first().cloned().unwrap_or_else(|| logical::lit(1_i64)));
+            let filter = function.params.filter.as_ref().map(|filter| {
+                columns.push(filter.as_ref().clone());
+                columns.len() - 1
+            });
+            calls.push(Call { function: function.func.name().to_string(), argument, filter });
+        }
+        let computed = self.computed(input, &columns, &from)?;
+        let schema = plan.schema().inner().clone();
+        let bound = self.planner.state_bound(plan)?;
+        let groups = aggregate.group_expr.len();
+        let append_only = input_properties.append_only;
+        let operator = Aggregate::new(groups, calls, &self.dataflow.schema(computed), schema.clone(), append_only, bound)
+            .map_err(|error| self.of_view(error))?;
+        Ok(self.operator(operator, vec![computed], schema))
+    }
+
+    fn of_view(&self, error: StreamError) -> StreamError {
+        match error {
+            StreamError::Operator { view, message } if view.is_empty() => self.internal(message),
+            other => other,
+        }
+    }
+
+    fn join(&mut self, plan: &LogicalPlan, join: &logical::Join) -> Result<NodeId> {
+        let is_static = [
+            self.planner.node_properties(&join.left)?.is_static,
+            self.planner.node_properties(&join.right)?.is_static,
+        ];
+        let mut inputs = vec![];
+        let mut widths = [0, 0];
+        for (side, (input, keys)) in [
+            (&join.left, join.on.iter().map(|(left, _)| left.clone()).collect::<Vec<_>>()),
+            (&join.right, join.on.iter().map(|(_, right)| right.clone()).collect::<Vec<_>>()),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let node = self.node(input)?;
+            let from = input.schema().clone();
+            let mut columns: Vec<Expr> = from.columns().into_iter().map(Expr::Column).collect();
+            widths[side] = columns.len();
+            columns.extend(keys);
+            inputs.push(self.computed(node, &columns, &from)?);
+        }
+        let residual = match &join.filter {
+            Some(filter) => Some(self.expression(filter, &join.schema)?),
+            None => None,
+        };
+        let spec = JoinSpec {
+            widths,
+            left_outer: join.join_type == JoinType::Left,
+            null_equals_null: join.null_equality == NullEquality::NullEqualsNull,
+            residual,
+            is_static,
+            bound: self.planner.state_bound(plan)?,
+        };
+        // Pairs before the residual condition have the columns of both; a left join's nulls come in at the right.
+        let schema = Arc::new(Schema::new(
+            plan.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>(),
+        ));
+        let (left, right) = (self.dataflow.schema(inputs[0]), self.dataflow.schema(inputs[1]));
+        let operator = Join::new(spec, [&left, &right], schema.clone())?;
+        Ok(self.operator(operator, inputs, schema))
+    }
+
+    fn top_n(&mut self, plan: &LogicalPlan, top: &rivermere_sql::TopN) -> Result<NodeId> {
+        let input_plan = &top.window.input;
+        let append_only_input = self.planner.node_properties(input_plan)?.append_only;
+        let input = self.node(input_plan)?;
+        let from = input_plan.schema().clone();
+        let mut columns: Vec<Expr> = from.columns().into_iter().map(Expr::Column).collect();
+        let row_width = columns.len();
+        let mut place = |expr: &Expr| match columns.iter().position(|column| column == expr) {
+            Some(at) => at,
+            None => {
+                columns.push(expr.clone());
+                columns.len() - 1
+            }
+        };
+        let partition = top.function.params.partition_by.iter().map(&mut place).collect();
+        let order = top
+            .function
+            .params
+            .order_by
+            .iter()
+            .map(|sort| (place(&sort.expr), SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first }))
+            .collect();
+        let computed = self.computed(input, &columns, &from)?;
+        let spec =
+            TopNSpec { partition, order, row_width, limit: top.limit, append_only_input, bound: self.planner.state_bound(plan)? };
+        let schema = plan.schema().inner().clone();
+        let operator = TopN::new(spec, &self.dataflow.schema(computed), schema.clone())?;
+        let node = self.operator(operator, vec![computed], schema.clone());
+        let Some(rest) = top.rest.iter().cloned().reduce(logical::and) else { return Ok(node) };
+        let predicate = self.expression(&rest, &top.window.schema)?;
+        Ok(self.operator(Map::filter(predicate, schema.clone()), vec![node], schema))
+    }
+
+    fn values(&self, values: &logical::Values, schema: &SchemaRef) -> Result<arrow::array::RecordBatch> {
+        let empty = DFSchema::empty();
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(1));
+        let one = arrow::array::RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)?;
+        let mut rows = vec![];
+        for row in &values.values {
+            let columns = self
+                .expressions(row, &empty)?
+                .iter()
+                .zip(schema.fields())
+                .map(|(expr, field)| {
+                    let array = expr.evaluate(&one)?.into_array(1)?;
+                    Ok(arrow::compute::cast(&array, field.data_type())?)
+                })
+                .collect::<Result<Vec<_>>>()?;
+            rows.push(arrow::array::RecordBatch::try_new(schema.clone(), columns)?);
+        }
+        Ok(arrow::compute::concat_batches(schema, &rows)?)
+    }
+}
+
+fn unalias(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unalias(&alias.expr),
+        other => other,
+    }
+}
+
+/// The shape of a table's input: the needed columns in the table's order, then the hidden ones.
+pub fn table_input_schema(schema: &SchemaRef, needed: &BTreeSet<String>) -> SchemaRef {
+    let mut fields: Vec<Arc<Field>> =
+        schema.fields().iter().filter(|field| needed.contains(field.name())).cloned().collect();
+    fields.push(Arc::new(Field::new(LATENESS_COLUMN, DataType::Int64, false)));
+    Arc::new(Schema::new(fields))
+}

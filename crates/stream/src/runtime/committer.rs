@@ -1,0 +1,213 @@
+//! Staged output into lake tables, beside the engine: coalesced, in order, and again until it is there.
+
+use crate::checkpoint::read_staged;
+use futures::future::BoxFuture;
+use parking_lot::Mutex;
+use rivermere_base::{Clock, Disk, Epoch};
+use rivermere_sql::ViewDefinition;
+use rivermere_table::{SinkId, StagedEpoch, TableError, TableSink};
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+/// Opens the table behind a stored view.
+pub type OpenSink = dyn Fn(Arc<ViewDefinition>, SinkId) -> BoxFuture<'static, Result<Arc<dyn TableSink>, TableError>> + Send + Sync;
+
+/// Staged files that a table may not have yet, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct StagedFiles {
+    pub(super) epochs: VecDeque<(Epoch, PathBuf)>,
+}
+
+/// How far one table has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SinkProgress {
+    pub confirmed: Option<Epoch>,
+    pub waiting: usize,
+    /// The last failure, while it lasts.
+    pub error: Option<String>,
+}
+
+struct Sink {
+    view: Arc<ViewDefinition>,
+    waiting: VecDeque<(Epoch, PathBuf)>,
+    confirmed: Option<Epoch>,
+    error: Option<String>,
+    /// A failure that no retry cures.
+    broken: bool,
+}
+
+/// One task commits all tables, one after the other.
+pub struct Committer {
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    open: Box<OpenSink>,
+    interval: Duration,
+    sinks: Mutex<BTreeMap<String, Sink>>,
+    incarnation: Mutex<Option<Uuid>>,
+    wake: Notify,
+    flush: Mutex<bool>,
+}
+
+/// Epochs put into one table commit: bounds its memory.
+const EPOCHS_AT_ONCE: usize = 64;
+
+impl Committer {
+    /// `interval` is the least time between two commits of a table.
+    pub fn new(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, interval: Duration, open: Box<OpenSink>) -> Self {
+        Self {
+            disk,
+            clock,
+            open,
+            interval,
+            sinks: Mutex::new(BTreeMap::new()),
+            incarnation: Mutex::new(None),
+            wake: Notify::new(),
+            flush: Mutex::new(false),
+        }
+    }
+
+    pub(super) fn start(&self, incarnation: Uuid) {
+        *self.incarnation.lock() = Some(incarnation);
+    }
+
+    pub(super) fn open(&self, view: Arc<ViewDefinition>, files: StagedFiles) {
+        let sink = Sink { view: view.clone(), waiting: files.epochs, confirmed: None, error: None, broken: false };
+        self.sinks.lock().insert(view.name.clone(), sink);
+        self.wake.notify_one();
+    }
+
+    pub(super) fn close(&self, view: &str) {
+        self.sinks.lock().remove(view);
+    }
+
+    pub(super) fn staged(&self, view: &str, epoch: Epoch, file: PathBuf) {
+        if let Some(sink) = self.sinks.lock().get_mut(view) {
+            sink.waiting.push_back((epoch, file));
+        }
+        self.wake.notify_one();
+    }
+
+    pub(super) fn confirmed(&self) -> Vec<(String, Epoch)> {
+        let sinks = self.sinks.lock();
+        sinks.iter().filter_map(|(view, sink)| Some((view.clone(), sink.confirmed?))).collect()
+    }
+
+    /// Progress of each table, by view.
+    pub fn progress(&self) -> BTreeMap<String, SinkProgress> {
+        let sinks = self.sinks.lock();
+        sinks
+            .iter()
+            .map(|(view, sink)| {
+                let progress = SinkProgress { confirmed: sink.confirmed, waiting: sink.waiting.len(), error: sink.error.clone() };
+                (view.clone(), progress)
+            })
+            .collect()
+    }
+
+    /// Commits everything that waits, without regard to the interval.
+    ///
+    /// # Errors
+    /// The first failure; what is staged stays staged.
+    pub async fn flush(&self) -> Result<(), String> {
+        *self.flush.lock() = true;
+        self.wake.notify_one();
+        loop {
+            {
+                let sinks = self.sinks.lock();
+                if let Some(error) = sinks.values().find_map(|sink| sink.error.clone()) {
+                    return Err(error);
+                }
+                if sinks.values().all(|sink| sink.waiting.is_empty()) {
+                    *self.flush.lock() = false;
+                    return Ok(());
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Runs until `stop` is asked; spawn it once.
+    pub async fn run(self: Arc<Self>, mut stop: tokio::sync::watch::Receiver<bool>) {
+        let mut tables: BTreeMap<String, Arc<dyn TableSink>> = BTreeMap::new();
+        let mut committed_at: BTreeMap<String, Duration> = BTreeMap::new();
+        loop {
+            let due = self.due(&committed_at);
+            for view in due {
+                let result = self.commit(&view, &mut tables).await;
+                committed_at.insert(view.clone(), self.clock.monotonic());
+                if let Some(sink) = self.sinks.lock().get_mut(&view) {
+                    match result {
+                        Ok(()) => sink.error = None,
+                        Err((error, retry)) => {
+                            tracing::warn!(view, error, "a table commit failed");
+                            sink.error = Some(error);
+                            sink.broken = !retry;
+                        }
+                    }
+                }
+            }
+            tokio::select! {
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(Duration::from_millis(100)) => {}
+                _ = stop.changed() => return,
+            }
+        }
+    }
+
+    fn due(&self, committed_at: &BTreeMap<String, Duration>) -> Vec<String> {
+        let now = self.clock.monotonic();
+        let flush = *self.flush.lock();
+        let sinks = self.sinks.lock();
+        let is_due = |view: &str, sink: &Sink| {
+            // A table is opened at once, so that a wrong one is told at once.
+            let rested = committed_at.get(view).is_none_or(|at| now.saturating_sub(*at) >= self.interval);
+            let failed = sink.error.is_some() && committed_at.get(view).is_some_and(|at| now.saturating_sub(*at) < RETRY_AFTER);
+            !sink.broken && !failed && (!sink.waiting.is_empty() || sink.confirmed.is_none()) && (rested || flush)
+        };
+        sinks.iter().filter(|(view, sink)| is_due(view, sink)).map(|(view, _)| view.clone()).collect()
+    }
+
+    /// The error, and whether trying again may help.
+    async fn commit(&self, view: &str, tables: &mut BTreeMap<String, Arc<dyn TableSink>>) -> Result<(), (String, bool)> {
+        let told = |error: TableError| (error.to_string(), error.is_retryable());
+        let (definition, files) = {
+            let sinks = self.sinks.lock();
+            let Some(sink) = sinks.get(view) else { return Ok(()) };
+            (sink.view.clone(), sink.waiting.iter().take(EPOCHS_AT_ONCE).cloned().collect::<Vec<_>>())
+        };
+        let table = match tables.get(view) {
+            Some(table) => table.clone(),
+            None => {
+                let Some(incarnation) = *self.incarnation.lock() else { return Ok(()) };
+                let id = SinkId::new(format!("rivermere/{incarnation}/{view}")).map_err(told)?;
+                let table = (self.open)(definition, id).await.map_err(told)?;
+                tables.insert(view.to_string(), table.clone());
+                table
+            }
+        };
+        let confirmed = if files.is_empty() {
+            table.committed().await.map_err(told)?.unwrap_or_default()
+        } else {
+            let mut epochs = vec![];
+            for (epoch, path) in files {
+                let disk = self.disk.clone();
+                let read = tokio::task::spawn_blocking(move || read_staged(disk.as_ref(), &path)).await;
+                let changes = read.map_err(|error| (error.to_string(), true))?.map_err(|error| (error.to_string(), false))?;
+                epochs.push(StagedEpoch { epoch, changes });
+            }
+            table.commit(epochs).await.map_err(told)?.epoch
+        };
+        if let Some(sink) = self.sinks.lock().get_mut(view) {
+            sink.confirmed = Some(sink.confirmed.map_or(confirmed, |before| before.max(confirmed)));
+            sink.waiting.retain(|(epoch, _)| *epoch > confirmed);
+        }
+        Ok(())
+    }
+}
+
+/// Pause after a failed commit.
+const RETRY_AFTER: Duration = Duration::from_secs(2);

@@ -1,0 +1,9 @@
+//! The engine at work: one thread reads topics, runs steps and seals epochs; tables are written beside it.
+
+mod committer;
+mod engine;
+mod handle;
+
+pub use committer::{Committer, SinkProgress};
+pub use engine::{EngineConfig, EngineOptions};
+pub use handle::{EngineHandle, EngineStatus, NewObjects, ObjectStatus, StepReport, StepListener, start};

@@ -1,0 +1,9 @@
+//! What operators remember between steps, as bytes: keys and rows in arrow-row encoding, whose byte order is the
+//! order of the values.
+
+mod key_table;
+mod rows;
+
+pub use key_table::KeyTable;
+pub use rows::{EncodedRows, RowCodec, consolidate, row_hash};
+pub(crate) use rows::take;

@@ -1,0 +1,5 @@
+//! Laws of the stream engine.
+
+mod law;
+mod operators;
+mod oracle;
