@@ -74,7 +74,7 @@ impl Query {
         for topic in self.log.topics() {
             if !context.table_exist(topic.name.as_str())? {
                 let provider = providers::RawTopic::new(self.log.clone(), topic.name.clone());
-                context.register_table(datafusion::sql::TableReference::bare(topic.name.as_str()), Arc::new(provider))?;
+                context.register_table(datafusion::common::TableReference::bare(topic.name.as_str()), Arc::new(provider))?;
             }
         }
         context.register_udtf("delta", Arc::new(functions::Delta::new(self.lake.clone())));

@@ -1,1 +1,12 @@
+//! Rivermere: streams in, views that are right at every step, open lake tables out, served while they move.
+//!
+//! The library behind the binary. The entry noun is [`Assembly`]: a running platform over a [`Project`].
 
+mod assembly;
+// pub mod demo;
+mod problem;
+mod project;
+
+pub use assembly::{Assembly, InstanceFile, Settings};
+pub use problem::Problem;
+pub use project::{Planned, Project, ProjectSettings};

@@ -1,5 +1,7 @@
 //! The language, from text to plan or error.
 
+mod flights;
+
 use rivermere_sql::{Planner, Script, SqlError, Statement, explain_streaming};
 
 const TABLES: &str = "

@@ -1,0 +1,292 @@
+//! The one door for statements: what changes the catalog or a topic, and whatever DataFusion's own parser does not read.
+
+use super::platform::{Running, append, text_output};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::error::DataFusionError;
+use datafusion::sql::parser::Statement as DataFusionStatement;
+use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
+use rivermere_base::Code;
+use rivermere_format::{Encoder, JsonEncoder};
+use rivermere_serve::{ProblemKind, SqlOutput, SqlProblem};
+use rivermere_sql::{
+    Connector, Insert, ObjectKind, Parsed, RelationKind, Script, Show, SqlError, Statement, explain_streaming, suggestion,
+};
+use rivermere_stream::runtime::NewObjects;
+use std::sync::Arc;
+
+/// Rows of one INSERT that are sent to a topic at once.
+const INSERT_ROWS: usize = 10_000;
+
+/// Runs the statements of a text, one after the other; the answer is that of the last.
+pub(super) async fn run(running: &Arc<Running>, text: &str) -> Result<SqlOutput, SqlProblem> {
+    let script = Script::parse("query", text).map_err(problem)?;
+    let mut output = text_output("status", []);
+    if script.statements().is_empty() {
+        return Err(SqlProblem::new(Code(3001), "there is no statement").with_kind(ProblemKind::Syntax));
+    }
+    for parsed in script.statements() {
+        output = statement(running, parsed).await?;
+    }
+    Ok(output)
+}
+
+async fn statement(running: &Arc<Running>, parsed: &Parsed) -> Result<SqlOutput, SqlProblem> {
+    match &parsed.statement {
+        Statement::CreateTable(create) => create_table(running, create, parsed).await,
+        Statement::CreateView(create) => create_view(running, create, parsed).await,
+        Statement::Insert(insert) => insert_rows(running, insert, parsed).await,
+        Statement::Drop { kind, name, if_exists } => drop_object(running, *kind, &name.value, *if_exists).await,
+        Statement::Query(query) => {
+            // Unknown names and columns are told with their place before anything runs.
+            select(running, query).await
+        }
+        Statement::Explain { streaming: true, query } => {
+            let planner = running.planner.read();
+            let plan = planner.plan_incremental(query, parsed).map_err(problem)?;
+            let text = explain_streaming(&planner, &plan).map_err(problem)?;
+            Ok(text_output("plan", text.lines().map(String::from)))
+        }
+        Statement::Explain { streaming: false, query } => {
+            let session = running.new_session().map_err(datafusion_problem)?;
+            let statement = DataFusionStatement::Statement(Box::new(SqlStatement::Query(query.clone())));
+            let plan = session.state().statement_to_plan(statement).await.map_err(datafusion_problem)?;
+            let optimised = session.state().optimize(&plan).map_err(datafusion_problem)?;
+            let text = optimised.display_indent().to_string();
+            Ok(text_output("plan", text.lines().map(String::from)))
+        }
+        Statement::Show(show) => Ok(show_names(running, *show)),
+        Statement::Describe(name) => describe(running, &name.value),
+    }
+}
+
+async fn create_table(running: &Arc<Running>, create: &rivermere_sql::CreateTable, parsed: &Parsed) -> Result<SqlOutput, SqlProblem> {
+    let _one = running.catalog_changes.lock().await;
+    let name = create.name.value.clone();
+    if create.if_not_exists && running.planner.read().relations().contains_key(&name) {
+        return Ok(status("exists", &name));
+    }
+    let table = {
+        let definition = create.define(parsed).map_err(problem)?;
+        running.planner.write().add_table(definition).map_err(problem)?
+    };
+    let added = running.engine()?.add(NewObjects { tables: vec![table.clone()], views: vec![], ad_hoc: true }).await;
+    if let Err(error) = added {
+        running.planner.write().remove(&name);
+        return Err(SqlProblem::new(Code(7023), error.to_string()));
+    }
+    running.add_tables(&[table]);
+    Ok(status("created", &name))
+}
+
+async fn create_view(running: &Arc<Running>, create: &rivermere_sql::CreateView, parsed: &Parsed) -> Result<SqlOutput, SqlProblem> {
+    let _one = running.catalog_changes.lock().await;
+    let name = create.name.value.clone();
+    if create.if_not_exists && running.planner.read().relations().contains_key(&name) {
+        return Ok(status("exists", &name));
+    }
+    let view = {
+        let mut planner = running.planner.write();
+        let view = planner.plan_view(create, parsed).map_err(problem)?;
+        if view.stored_as.is_some() {
+            rivermere_delta::table_schema(&view.plan.schema).map_err(|error| SqlProblem::new(Code(3008), error.to_string()))?;
+        }
+        planner.add_view(view.clone()).map_err(problem)?;
+        view
+    };
+    let added = running.engine()?.add(NewObjects { tables: vec![], views: vec![view], ad_hoc: true }).await;
+    if let Err(error) = added {
+        running.planner.write().remove(&name);
+        return Err(SqlProblem::new(Code(7023), error.to_string()));
+    }
+    Ok(status("created", &name))
+}
+
+async fn drop_object(running: &Arc<Running>, kind: ObjectKind, name: &str, if_exists: bool) -> Result<SqlOutput, SqlProblem> {
+    let _one = running.catalog_changes.lock().await;
+    {
+        let planner = running.planner.read();
+        let relations = planner.relations();
+        let fits = |relation: &rivermere_sql::Relation| {
+            matches!((&relation.kind, kind), (RelationKind::Table(_), ObjectKind::Table) | (RelationKind::View(_), ObjectKind::View))
+        };
+        if !relations.get(name).is_some_and(fits) {
+            if if_exists {
+                return Ok(status("absent", name));
+            }
+            let what = if kind == ObjectKind::Table { "table" } else { "view" };
+            let names = relations.values().filter(|relation| fits(relation)).map(|relation| relation.name.as_str());
+            let mut problem = SqlProblem::new(Code(3002), format!("{what} '{name}' does not exist")).with_kind(ProblemKind::NotFound);
+            problem.hint = suggestion(name, names);
+            return Err(problem);
+        }
+        let readers: Vec<&str> = relations
+            .values()
+            .filter(|relation| matches!(&relation.kind, RelationKind::View(view) if view.plan.inputs.contains(name)))
+            .map(|relation| relation.name.as_str())
+            .collect();
+        if !readers.is_empty() {
+            return Err(SqlProblem::new(Code(7024), format!("'{name}' is read by {}", readers.join(", ")))
+                .with_hint("drop these first"));
+        }
+        if running.project.defines(name) {
+            return Err(SqlProblem::new(Code(7025), format!("'{name}' is defined by the project's files"))
+                .with_hint("it would be back at the next start: take it out of its file first"));
+        }
+    }
+    running.engine()?.remove(name.to_string()).await.map_err(|error| SqlProblem::new(Code(7023), error.to_string()))?;
+    running.planner.write().remove(name);
+    running.tables.write().remove(name);
+    running.views.remove(name);
+    Ok(status("dropped", name))
+}
+
+async fn select(running: &Arc<Running>, query: &Query) -> Result<SqlOutput, SqlProblem> {
+    let session = running.new_session().map_err(datafusion_problem)?;
+    let statement = DataFusionStatement::Statement(Box::new(SqlStatement::Query(Box::new(query.clone()))));
+    let plan = session.state().statement_to_plan(statement).await.map_err(datafusion_problem)?;
+    let frame = session.execute_logical_plan(plan).await.map_err(datafusion_problem)?;
+    let schema = frame.schema().inner().clone();
+    let batches = frame.collect().await.map_err(datafusion_problem)?;
+    Ok(SqlOutput { schema, batches })
+}
+
+/// Rows of a query become records of the table's topic; the answer comes after they are durable.
+async fn insert_rows(running: &Arc<Running>, insert: &Insert, parsed: &Parsed) -> Result<SqlOutput, SqlProblem> {
+    let name = &insert.table.value;
+    let table = running.tables.read().get(name).cloned();
+    let Some(table) = table else {
+        let tables = running.tables.read();
+        let mut problem = SqlProblem::new(Code(3002), format!("table '{name}' does not exist")).with_kind(ProblemKind::NotFound);
+        problem.hint = suggestion(name, tables.keys().map(String::as_str));
+        if running.views.get(name).is_some() {
+            problem = SqlProblem::new(Code(7026), format!("'{name}' is a view: its rows come from its query"));
+        }
+        return Err(problem);
+    };
+    let Connector::Topic { topic, .. } = &table.connector else {
+        return Err(SqlProblem::new(Code(7026), format!("'{name}' is a file, which is only read")));
+    };
+    let columns: Vec<&Arc<Field>> = if insert.columns.is_empty() {
+        table.schema.fields().iter().collect()
+    } else {
+        insert
+            .columns
+            .iter()
+            .map(|column| {
+                let wanted = column.value.to_lowercase();
+                table.schema.fields().iter().find(|field| *field.name() == wanted).ok_or_else(|| {
+                    let mut problem = SqlProblem::new(Code(3002), format!("column '{wanted}' does not exist in '{name}'"));
+                    problem.hint = suggestion(&wanted, table.schema.fields().iter().map(|field| field.name().as_str()));
+                    problem
+                })
+            })
+            .collect::<Result<_, _>>()?
+    };
+    let missing = table.schema.fields().iter().find(|field| !field.is_nullable() && !columns.iter().any(|column| column.name() == field.name()));
+    if let Some(missing) = missing {
+        return Err(SqlProblem::new(Code(7027), format!("column '{}' may not be null", missing.name())));
+    }
+    let output = select(running, &insert.query).await?;
+    if output.schema.fields().len() != columns.len() {
+        let message = format!("{} values for the {} columns of '{name}'", output.schema.fields().len(), columns.len());
+        return Err(problem(SqlError::new(Code(7027), message).at(parsed.location.clone())));
+    }
+    let schema = Arc::new(Schema::new(columns.iter().map(|field| field.as_ref().clone()).collect::<Vec<_>>()));
+    let mut encoder = JsonEncoder::new(schema.clone());
+    let mut count = 0;
+    for batch in output.batches {
+        let arrays = batch
+            .columns()
+            .iter()
+            .zip(schema.fields())
+            .map(|(column, field)| cast(column, field.data_type()))
+            .collect::<Result<Vec<ArrayRef>, _>>()
+            .and_then(|arrays| RecordBatch::try_new(schema.clone(), arrays));
+        let rows = arrays.map_err(|error| SqlProblem::new(Code(7027), format!("the values do not fit '{name}': {error}")).with_kind(ProblemKind::Data))?;
+        for start in (0..rows.num_rows()).step_by(INSERT_ROWS) {
+            let part = rows.slice(start, INSERT_ROWS.min(rows.num_rows() - start));
+            let values = encoder.encode(&part).map_err(|error| SqlProblem::new(Code(7027), error.to_string()))?;
+            count += values.len() as i64;
+            append(&running.log, topic.as_str(), values, running.doors.clock.now_ms()).await?;
+        }
+    }
+    let schema = Arc::new(Schema::new(vec![Field::new("rows", DataType::Int64, false)]));
+    let batch = RecordBatch::try_new(schema.clone(), vec![Arc::new(Int64Array::from(vec![count]))]);
+    Ok(SqlOutput { schema, batches: batch.into_iter().collect() })
+}
+
+fn show_names(running: &Running, show: Show) -> SqlOutput {
+    match show {
+        Show::Tables => text_output("table", running.tables.read().keys().cloned().collect::<Vec<_>>()),
+        Show::Views => text_output("view", running.views.all().iter().map(|cell| cell.view.name.clone())),
+        Show::Topics => text_output("topic", running.log.topics().iter().map(|topic| topic.name.to_string())),
+        Show::Watermarks => {
+            use rivermere_serve::Platform;
+            let lines = running.status().watermarks.into_iter().map(|watermark| {
+                format!("{}.{} {}", watermark.table, watermark.column, watermark.watermark.unwrap_or_else(|| "-".into()))
+            });
+            text_output("watermark", lines)
+        }
+    }
+}
+
+fn describe(running: &Running, name: &str) -> Result<SqlOutput, SqlProblem> {
+    let planner = running.planner.read();
+    let Some(relation) = planner.relations().get(name) else {
+        let mut problem = SqlProblem::new(Code(3002), format!("'{name}' does not exist")).with_kind(ProblemKind::NotFound);
+        problem.hint = suggestion(name, planner.relations().keys().map(String::as_str));
+        return Err(problem);
+    };
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("column", DataType::Utf8, false),
+        Field::new("type", DataType::Utf8, false),
+        Field::new("nullable", DataType::Boolean, false),
+    ]));
+    let fields = relation.schema.fields();
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(arrow::array::StringArray::from_iter_values(fields.iter().map(|field| field.name()))),
+        Arc::new(arrow::array::StringArray::from_iter_values(fields.iter().map(|field| field.data_type().to_string()))),
+        Arc::new(arrow::array::BooleanArray::from_iter(fields.iter().map(|field| Some(field.is_nullable())))),
+    ];
+    let batch = RecordBatch::try_new(schema.clone(), columns);
+    Ok(SqlOutput { schema, batches: batch.into_iter().collect() })
+}
+
+fn status(what: &str, name: &str) -> SqlOutput {
+    let schema = Arc::new(Schema::new(vec![Field::new("status", DataType::Utf8, false), Field::new("name", DataType::Utf8, false)]));
+    let column = |text: &str| Arc::new(arrow::array::StringArray::from_iter_values([text])) as ArrayRef;
+    let batch = RecordBatch::try_new(schema.clone(), vec![column(what), column(name)]);
+    SqlOutput { schema, batches: batch.into_iter().collect() }
+}
+
+/// The same text that a file's error has, without the code, which the answer carries by itself.
+fn problem(error: SqlError) -> SqlProblem {
+    let kind = match error.code.0 {
+        3001 => ProblemKind::Syntax,
+        3002 => ProblemKind::NotFound,
+        3005 => ProblemKind::Unsupported,
+        3006 => ProblemKind::AlreadyExists,
+        _ => ProblemKind::Invalid,
+    };
+    let code = error.code;
+    let hint = error.hint.clone();
+    let text = SqlError { hint: None, ..error }.to_string();
+    let message = text.strip_prefix(&format!("{code}: ")).unwrap_or(&text).to_string();
+    SqlProblem { kind, code, message, hint }
+}
+
+fn datafusion_problem(error: DataFusionError) -> SqlProblem {
+    let text = error.strip_backtrace();
+    let text = text.strip_prefix("Error during planning: ").unwrap_or(&text).to_string();
+    let mut problem = SqlProblem::new(Code(3007), text);
+    if let DataFusionError::SchemaError(schema_error, _) = error.find_root()
+        && let datafusion::common::SchemaError::FieldNotFound { field, valid_fields } = schema_error.as_ref()
+    {
+        problem.code = Code(3002);
+        problem.message = format!("column '{}' does not exist", field.name);
+        problem.hint = suggestion(&field.name, valid_fields.iter().map(|field| field.name.as_str()));
+    }
+    problem
+}

@@ -1,0 +1,242 @@
+//! A project folder: `rivermere.toml`, `sql/*.sql` in dependency order, `dashboards/*.yaml`.
+
+use crate::Problem;
+use rivermere_sql::{
+    Parsed, Planner, Script, SqlError, Statement, TableDefinition, ViewDefinition, query_relations, suggestion,
+};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a project says, read and checked; nothing is started.
+#[derive(Clone, Debug)]
+pub struct Project {
+    pub name: String,
+    pub folder: PathBuf,
+    pub settings: ProjectSettings,
+    /// CREATE TABLE and CREATE MATERIALIZED VIEW, each after what it reads.
+    pub statements: Vec<Parsed>,
+}
+
+/// `rivermere.toml`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProjectSettings {
+    pub name: Option<String>,
+    /// Where state and lake live; `data` in the project when left out.
+    pub storage: Option<PathBuf>,
+    /// Least seconds between two commits of a lake table; 10 when left out.
+    pub commit_interval_s: Option<u64>,
+    #[serde(default)]
+    pub listeners: Listeners,
+}
+
+/// Addresses: `127.0.0.1:8080`, or a port.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listeners {
+    pub http: Option<String>,
+    pub kafka: Option<String>,
+    pub pg: Option<String>,
+}
+
+/// A planned project.
+pub struct Planned {
+    pub planner: Planner,
+    /// In the order of their statements.
+    pub tables: Vec<Arc<TableDefinition>>,
+    pub views: Vec<Arc<ViewDefinition>>,
+}
+
+/// Files of a project that are read, at most.
+const SQL_FILES_LIMIT: usize = 1_000;
+
+impl Project {
+    /// A project of no statements, for a process that only serves topics and ad hoc SQL.
+    pub fn empty(name: &str, folder: &Path) -> Self {
+        Self { name: name.into(), folder: folder.into(), settings: ProjectSettings::default(), statements: vec![] }
+    }
+
+    /// Reads a folder, or a single SQL file.
+    ///
+    /// # Errors
+    /// A missing folder, an unknown key in `rivermere.toml`, a syntax error, a cycle of views.
+    pub fn load(path: &Path) -> Result<Self, Problem> {
+        let (folder, files) = if path.is_file() {
+            (path.parent().unwrap_or(Path::new(".")).to_path_buf(), vec![path.to_path_buf()])
+        } else {
+            (path.to_path_buf(), sql_files(path)?)
+        };
+        let settings = read_settings(&folder)?;
+        let name = settings.name.clone().unwrap_or_else(|| {
+            let whole = folder.canonicalize().unwrap_or_else(|_| folder.clone());
+            whole.file_name().map_or("rivermere".into(), |name| name.to_string_lossy().into_owned())
+        });
+        let mut statements = vec![];
+        for file in files {
+            let text = std::fs::read_to_string(&file)
+                .map_err(|error| Problem::new(7003, format!("cannot read {}: {error}", file.display())))?;
+            let shown = file.strip_prefix(&folder).unwrap_or(&file).display().to_string();
+            let script = Script::parse(&shown, &text).map_err(Problem::told)?;
+            statements.extend(script.into_statements());
+        }
+        Ok(Self { name, folder, settings, statements: in_order(statements)? })
+    }
+
+    /// Plans every statement.
+    ///
+    /// # Errors
+    /// The first wrong one, with its place.
+    pub fn plan(&self) -> Result<Planned, SqlError> {
+        let mut planned = Planned { planner: Planner::new(), tables: vec![], views: vec![] };
+        for parsed in &self.statements {
+            planned.add(parsed)?;
+        }
+        Ok(planned)
+    }
+
+    /// Whether a statement of the files makes an object of this name.
+    pub fn defines(&self, name: &str) -> bool {
+        self.statements.iter().any(|parsed| match &parsed.statement {
+            Statement::CreateView(create) => create.name.value == name,
+            Statement::CreateTable(create) => create.name.value == name,
+            _ => false,
+        })
+    }
+
+    pub fn commit_interval(&self) -> Duration {
+        Duration::from_secs(self.settings.commit_interval_s.unwrap_or(10))
+    }
+
+    pub fn dashboards(&self) -> PathBuf {
+        self.folder.join("dashboards")
+    }
+}
+
+impl Planned {
+    /// Plans one more CREATE statement.
+    ///
+    /// # Errors
+    /// When it is wrong, or no CREATE statement.
+    pub fn add(&mut self, parsed: &Parsed) -> Result<(), SqlError> {
+        let at = |error: SqlError| {
+            let location = error.location.clone().or_else(|| parsed.location.clone());
+            error.at(location)
+        };
+        match &parsed.statement {
+            Statement::CreateTable(create) => {
+                let table = self.planner.add_table(create.define(parsed)?).map_err(at)?;
+                self.tables.push(table);
+            }
+            Statement::CreateView(create) => {
+                let view = self.planner.plan_view(create, parsed)?;
+                if view.stored_as.is_some() {
+                    rivermere_delta::table_schema(&view.plan.schema).map_err(|error| {
+                        SqlError::new(rivermere_base::Code(3008), format!("'{}' cannot be stored: {error}", view.name))
+                            .at(parsed.location.clone())
+                    })?;
+                }
+                self.planner.add_view(view.clone()).map_err(at)?;
+                self.views.push(view);
+            }
+            _ => {
+                return Err(SqlError::new(rivermere_base::Code(3009), "a project's files hold CREATE TABLE and CREATE MATERIALIZED VIEW")
+                    .hint("run other statements with: rivermere sql -c \"…\"")
+                    .at(parsed.location.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn sql_files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let missing = |path: &Path| {
+        Problem::new(7001, format!("{} is no project: it has no sql/ folder and no rivermere.toml", path.display()))
+            .hint("rivermere init NAME makes one; rivermere demo shows one at work")
+    };
+    let sql = folder.join("sql");
+    if !sql.is_dir() {
+        return if folder.join("rivermere.toml").is_file() { Ok(vec![]) } else { Err(missing(folder)) };
+    }
+    let unreadable = |error: std::io::Error| Problem::new(7003, format!("cannot list {}: {error}", sql.display()));
+    let mut files = vec![];
+    for entry in std::fs::read_dir(&sql).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|extension| extension == "sql") {
+            files.push(path);
+        }
+    }
+    if files.len() > SQL_FILES_LIMIT {
+        return Err(Problem::new(7004, format!("{} has {} SQL files; at most {SQL_FILES_LIMIT}", sql.display(), files.len())));
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read_settings(folder: &Path) -> Result<ProjectSettings, Problem> {
+    let path = folder.join("rivermere.toml");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(ProjectSettings::default()),
+        Err(error) => return Err(Problem::new(7003, format!("cannot read {}: {error}", path.display()))),
+    };
+    toml::from_str(&text).map_err(|error| {
+        let mut problem = Problem::new(7002, format!("{}: {}", path.display(), error.to_string().trim_end()));
+        let known = ["name", "storage", "commit_interval_s", "listeners", "http", "kafka", "pg"];
+        if let Some(rest) = error.message().strip_prefix("unknown field `")
+            && let Some(wrong) = rest.split('`').next()
+        {
+            problem.hint = suggestion(wrong, known);
+        }
+        problem
+    })
+}
+
+/// Each statement after those that it reads. Names of no statement are left for the planner to tell.
+fn in_order(statements: Vec<Parsed>) -> Result<Vec<Parsed>, Problem> {
+    let reads = |parsed: &Parsed| match &parsed.statement {
+        Statement::CreateView(create) => query_relations(&create.query),
+        _ => BTreeSet::new(),
+    };
+    let name = |parsed: &Parsed| match &parsed.statement {
+        Statement::CreateView(create) => Some(create.name.value.clone()),
+        Statement::CreateTable(create) => Some(create.name.value.clone()),
+        _ => None,
+    };
+    let defined: BTreeSet<String> = statements.iter().filter_map(name).collect();
+    let mut waiting: Vec<(Parsed, BTreeSet<String>)> = statements
+        .into_iter()
+        .map(|parsed| {
+            let mut inputs = reads(&parsed);
+            inputs.retain(|input| defined.contains(input));
+            (parsed, inputs)
+        })
+        .collect();
+    let mut done: BTreeMap<String, ()> = BTreeMap::new();
+    let mut ordered = vec![];
+    while !waiting.is_empty() {
+        let (ready, rest): (Vec<_>, Vec<_>) =
+            waiting.into_iter().partition(|(_, inputs)| inputs.iter().all(|input| done.contains_key(input)));
+        if ready.is_empty() {
+            let places: Vec<String> = rest
+                .iter()
+                .map(|(parsed, inputs)| {
+                    let place = parsed.location.as_ref().map_or(String::new(), |at| format!(" ({}:{})", at.file, at.line));
+                    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+                    format!("'{}'{place} reads {}", name(parsed).unwrap_or_default(), inputs.join(", "))
+                })
+                .collect();
+            return Err(Problem::new(7005, format!("views read each other in a circle: {}", places.join("; "))));
+        }
+        for (parsed, _) in ready {
+            if let Some(name) = name(&parsed) {
+                done.insert(name, ());
+            }
+            ordered.push(parsed);
+        }
+        waiting = rest;
+    }
+    Ok(ordered)
+}
