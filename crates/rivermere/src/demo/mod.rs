@@ -215,7 +215,8 @@ impl Stage {
     }
 
     fn over(&self, sample: &Sample) -> Vec<String> {
-        let told = format!("The year is over: {} records are in every view. It is served until Ctrl-C.", sample.records());
+        let told =
+            format!("The year is over: {} records are in every view. It is served until Ctrl-C.", sample.records());
         std::iter::once(told).chain(self.invitation()).collect()
     }
 

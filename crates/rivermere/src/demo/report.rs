@@ -27,7 +27,9 @@ impl Meter {
     pub(super) fn sample(&mut self, progress: Progress, status: &Status, elapsed: Duration) -> Sample {
         let (topics, read) = records(status);
         let now = self.clock.monotonic();
-        while self.samples.len() > 1 && self.samples.get(1).is_some_and(|(moment, _)| now.saturating_sub(*moment) >= WINDOW) {
+        while self.samples.len() > 1
+            && self.samples.get(1).is_some_and(|(moment, _)| now.saturating_sub(*moment) >= WINDOW)
+        {
             self.samples.pop_front();
         }
         let rate = match self.samples.front() {
@@ -44,9 +46,10 @@ impl Meter {
 /// Records in the topics that tables read, and how many of them the views have.
 fn records(status: &Status) -> (u64, u64) {
     let rows = |id: &str, kind: NodeKind| status.nodes.iter().find(|node| node.id == id && node.kind == kind);
-    let pairs = status.edges.iter().filter_map(|(topic, table)| {
-        Some((rows(topic, NodeKind::Topic)?.rows, rows(table, NodeKind::Source)?.rows))
-    });
+    let pairs = status
+        .edges
+        .iter()
+        .filter_map(|(topic, table)| Some((rows(topic, NodeKind::Topic)?.rows, rows(table, NodeKind::Source)?.rows)));
     pairs.fold((0, 0), |(topics, read), (topic, table)| (topics + topic, read + table.min(topic)))
 }
 

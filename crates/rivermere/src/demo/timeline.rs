@@ -34,8 +34,7 @@ const DEPARTURE: &[&str] = &[
     "departed_at",
     "dep_delay",
 ];
-const ARRIVAL: &[&str] =
-    &["flight_id", "carrier", "flight", "origin", "dest", "arrived_at", "arr_delay", "air_time"];
+const ARRIVAL: &[&str] = &["flight_id", "carrier", "flight", "origin", "dest", "arrived_at", "arr_delay", "air_time"];
 
 /// One of the three sequences, each a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

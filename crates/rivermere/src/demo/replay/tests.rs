@@ -76,7 +76,9 @@ impl Broker {
         let mut client = KafkaClient::connect(self.addr).await.unwrap();
         let record = Record { value: Some(Bytes::from_static(value)), ..Record::default() };
         let batch = records::encode(&vec![record; records], Compression::None).unwrap();
-        client.produce(&TopicName::new(sequence.topic()).unwrap(), PARTITION, batch).await.unwrap();
+        let topic = TopicName::new(sequence.topic()).unwrap();
+        client.create_topic(&topic, &TopicOptions::default()).await.unwrap();
+        client.produce(&topic, PARTITION, batch).await.unwrap();
     }
 }
 
