@@ -3,7 +3,7 @@
 //! The library behind the binary. The entry noun is [`Assembly`]: a running platform over a [`Project`].
 
 mod assembly;
-// pub mod demo;
+pub mod demo;
 mod problem;
 mod project;
 
