@@ -12,6 +12,7 @@ mod providers;
 
 pub use functions::OpenLake;
 
+use datafusion::common::TableReference;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::{TableProvider, provider_as_source};
 use datafusion::error::{DataFusionError, Result};
@@ -64,17 +65,20 @@ impl Query {
             SessionStateBuilder::new().with_config(config).with_default_features().build(),
         );
         register_functions(&mut context)?;
+        let mut names = std::collections::BTreeSet::new();
         for table in self.catalog.tables() {
-            context.register_table(table.name.as_str(), self.table(&table))?;
+            context.register_table(TableReference::bare(table.name.as_str()), self.table(&table))?;
+            names.insert(table.name.clone());
         }
         for view in self.catalog.views() {
             let provider = providers::ViewProvider::new(view.clone(), self.catalog.clone());
-            context.register_table(view.name.as_str(), Arc::new(provider))?;
+            context.register_table(TableReference::bare(view.name.as_str()), Arc::new(provider))?;
+            names.insert(view.name.clone());
         }
         for topic in self.log.topics() {
-            if !context.table_exist(topic.name.as_str())? {
+            if !names.contains(topic.name.as_str()) {
                 let provider = providers::RawTopic::new(self.log.clone(), topic.name.clone());
-                context.register_table(datafusion::common::TableReference::bare(topic.name.as_str()), Arc::new(provider))?;
+                context.register_table(TableReference::bare(topic.name.as_str()), Arc::new(provider))?;
             }
         }
         context.register_udtf("delta", Arc::new(functions::Delta::new(self.lake.clone())));

@@ -7,6 +7,7 @@ use crate::parse::{CreateView, Parsed, query_relations};
 use crate::properties::{Properties, TimeBound, bounding_sources, properties, state_bound};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
+use datafusion::common::TableReference;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::{TableProvider, TableType, provider_as_source};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
@@ -120,7 +121,7 @@ impl Planner {
         }
         let provider = RelationProvider { schema: relation.schema.clone() };
         self.context
-            .register_table(relation.name.as_str(), Arc::new(provider))
+            .register_table(TableReference::bare(relation.name.as_str()), Arc::new(provider))
             .map_err(|error| SqlError::new(SqlError::PLAN, error.to_string()))?;
         self.relations.insert(relation.name.clone(), relation);
         Ok(())
@@ -128,7 +129,7 @@ impl Planner {
 
     /// Forgets a relation.
     pub fn remove(&mut self, name: &str) -> Option<Relation> {
-        let _ = self.context.deregister_table(name);
+        let _ = self.context.deregister_table(TableReference::bare(name));
         self.relations.remove(name)
     }
 

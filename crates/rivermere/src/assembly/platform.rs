@@ -394,7 +394,7 @@ pub(super) fn text_output(name: &str, lines: impl IntoIterator<Item = String>) -
         arrow::datatypes::DataType::Utf8,
         false,
     )]));
-    let column = arrow::array::StringArray::from_iter_values(lines);
+    let column = arrow::array::StringArray::from_iter_values(lines.into_iter().collect::<Vec<_>>());
     let batches = RecordBatch::try_new(schema.clone(), vec![Arc::new(column)]).into_iter().collect();
     SqlOutput { schema, batches }
 }

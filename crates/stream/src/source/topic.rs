@@ -59,10 +59,10 @@ pub struct TopicReader {
     table: Arc<TableDefinition>,
     topic: TopicName,
     decoder: JsonDecoder,
-    /// Output: needed columns, then lateness.
+    /// Output: needed columns, and the lateness.
     schema: SchemaRef,
-    /// Decoded columns of the output.
-    projection: Vec<usize>,
+    /// Decoded column of each output column; none is the lateness.
+    projection: Vec<Option<usize>>,
     event_time: Option<usize>,
     delay_us: i64,
     positions: Vec<PartitionPosition>,
@@ -70,7 +70,7 @@ pub struct TopicReader {
 }
 
 impl TopicReader {
-    /// `schema` is the shape that the dataflow wants: some of the table's columns, then the lateness.
+    /// `schema` is the shape that the dataflow wants: some of the table's columns, and the lateness.
     ///
     /// # Errors
     /// When a column's type has no JSON form.
@@ -96,8 +96,10 @@ impl TopicReader {
         let projection = schema
             .fields()
             .iter()
-            .filter(|field| field.name() != LATENESS_COLUMN)
-            .map(|field| decoded.index_of(field.name()))
+            .map(|field| match field.name().as_str() {
+                LATENESS_COLUMN => Ok(None),
+                name => decoded.index_of(name).map(Some),
+            })
             .collect::<Result<_, _>>()?;
         let decoder = JsonDecoder::new(Arc::new(decoded)).map_err(|error| failed(error.to_string()))?;
         Ok(Some(Self {
@@ -259,10 +261,9 @@ impl TopicReader {
         polled.records += taken.len();
         self.positions[partition].offset = next;
         if decoded.batch.num_rows() > 0 {
-            let lateness = self.lateness(partition, &decoded.batch)?;
-            let mut columns: Vec<ArrayRef> =
-                self.projection.iter().map(|column| decoded.batch.column(*column).clone()).collect();
-            columns.push(Arc::new(lateness));
+            let lateness: ArrayRef = Arc::new(self.lateness(partition, &decoded.batch)?);
+            let column = |column: &Option<usize>| column.map_or(&lateness, |column| decoded.batch.column(column)).clone();
+            let columns: Vec<ArrayRef> = self.projection.iter().map(column).collect();
             polled.changes.push(Changes::inserts(RecordBatch::try_new(self.schema.clone(), columns)?));
         }
         Ok(())

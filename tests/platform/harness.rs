@@ -1,0 +1,97 @@
+//! A platform on free ports, and small clients for it.
+
+use rivermere::{Assembly, Problem, Project, Settings};
+use rivermere_base::{Doors, SeededRng, SystemClock, TopicName};
+use rivermere_log::kafka::client::KafkaClient;
+use rivermere_log::records::{Compression, Record, encode};
+use rivermere_store::LocalDisk;
+use rivermere_table::Adopt;
+use serde_json::Value;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub fn doors() -> Doors {
+    Doors {
+        clock: Arc::new(SystemClock::new()),
+        rng: Arc::new(SeededRng::from_os()),
+        disk: Arc::new(LocalDisk::new()),
+    }
+}
+
+pub fn settings(data: &Path) -> Settings {
+    let any = "127.0.0.1:0".parse().unwrap();
+    Settings { data: data.to_path_buf(), http: any, kafka: any, pg: any, adopt: Adopt::Refuse }
+}
+
+/// A project of one SQL file.
+pub fn write_project(folder: &Path, sql: &str) {
+    std::fs::create_dir_all(folder.join("sql")).unwrap();
+    std::fs::write(folder.join("rivermere.toml"), "name = \"test\"\ncommit_interval_s = 0\n").unwrap();
+    std::fs::write(folder.join("sql/all.sql"), sql).unwrap();
+}
+
+pub async fn start(project: &Path, data: &Path) -> Result<Assembly, Problem> {
+    Assembly::start(doors(), Project::load(project)?, settings(data)).await
+}
+
+pub async fn produce(assembly: &Assembly, topic: &str, values: &[String]) {
+    let address = assembly.addresses().kafka.unwrap().parse().unwrap();
+    let mut client = KafkaClient::connect(address).await.unwrap();
+    let records: Vec<Record> =
+        values.iter().map(|value| Record { value: Some(value.clone().into()), ..Record::default() }).collect();
+    let batch = encode(&records, Compression::Lz4).unwrap();
+    client.produce(&TopicName::new(topic).unwrap(), rivermere_base::PartitionId(0), batch).await.unwrap();
+}
+
+pub fn get(assembly: &Assembly, path: &str) -> Value {
+    let url = format!("{}{path}", assembly.addresses().http.unwrap());
+    let mut response = ureq::get(&url).call().unwrap_or_else(|error| panic!("{url}: {error}"));
+    serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap()
+}
+
+/// Runs a statement over HTTP: the rows, or the error object.
+pub fn sql(assembly: &Assembly, text: &str) -> Result<Value, Value> {
+    let url = format!("{}/v1/sql", assembly.addresses().http.unwrap());
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let mut response = agent.post(&url).content_type("application/json").send(serde_json::json!({ "sql": text }).to_string()).unwrap();
+    let ok = response.status().is_success();
+    let body: Value = serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap();
+    if ok { Ok(body) } else { Err(body) }
+}
+
+/// Waits until a condition holds, for at most a minute.
+pub async fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = check() {
+            return value;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "waited for {what} in vain");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Rows of a result in a comparable order; floats to nine digits.
+pub fn sorted(rows: &Value) -> Vec<String> {
+    fn normal(value: &Value) -> Value {
+        match value {
+            Value::Number(number) if number.is_f64() => Value::String(format!("{:.8e}", number.as_f64().unwrap())),
+            Value::Object(fields) => Value::Object(fields.iter().map(|(name, value)| (name.clone(), normal(value))).collect()),
+            other => other.clone(),
+        }
+    }
+    let mut rows: Vec<String> = rows.as_array().unwrap().iter().map(|row| normal(row).to_string()).collect();
+    rows.sort();
+    rows
+}
+
+/// Every view equals the batch answer of its own query over its topics.
+pub fn assert_views_equal_batch(assembly: &Assembly) {
+    for view in get(assembly, "/v1/views").as_array().unwrap() {
+        let name = view["name"].as_str().unwrap();
+        let stream = sql(assembly, &format!("SELECT * FROM {name}")).unwrap();
+        let batch = sql(assembly, &format!("SELECT * FROM batch('{name}')")).unwrap();
+        assert_eq!(sorted(&stream), sorted(&batch), "view {name}");
+    }
+}
