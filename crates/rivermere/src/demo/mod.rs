@@ -101,7 +101,7 @@ pub async fn run(
     let stopped = assembly.stop().await;
     match played? {
         Ending::Stopped => voice.say(&stage.goodbye()),
-        Ending::Finished(sample) => stage.summary(&sample).iter().for_each(|line| voice.say(line)),
+        Ending::Finished(sample) => sample.summary().iter().for_each(|line| voice.say(line)),
     }
     stopped
 }
@@ -159,15 +159,20 @@ impl Stage {
                     let sample = self.sample(assembly, &mut progress, &mut meter);
                     if !introduced && self.clock.monotonic().saturating_sub(listening) >= FIRST_RATES {
                         introduced = true;
-                        self.introduction(assembly, &sample).iter().for_each(|line| voice.say(line));
+                        self.addresses(assembly, &sample).iter().for_each(|line| voice.say(line));
+                        self.invitation().iter().for_each(|line| voice.say(line));
                     }
                     if sample.is_over() && sample.lag == 0 && !told_that_it_is_over {
                         if self.once {
                             return self.finish(assembly, sample).await.map(Ending::Finished);
                         }
                         told_that_it_is_over = true;
-                        introduced = true;
-                        self.over(&sample).iter().for_each(|line| voice.say(line));
+                        if !std::mem::replace(&mut introduced, true) {
+                            self.addresses(assembly, &sample).iter().for_each(|line| voice.say(line));
+                        }
+                        voice.say(&format!("The year is over: {} records are in every view.", sample.records()));
+                        voice.say("All of it is served until Ctrl-C.");
+                        self.invitation().iter().for_each(|line| voice.say(line));
                     }
                     voice.status(&sample.line());
                 }
@@ -197,7 +202,7 @@ impl Stage {
         format!("Flights that left New York in 2013, at {}, in {} ({project})", self.speed, self.folder.display())
     }
 
-    fn introduction(&self, assembly: &Assembly, sample: &Sample) -> Vec<String> {
+    fn addresses(&self, assembly: &Assembly, sample: &Sample) -> Vec<String> {
         let addresses = assembly.addresses();
         let mut lines = vec![];
         let mut address = |name: &str, address: Option<String>, about: &str| {
@@ -210,14 +215,7 @@ impl Stage {
         address("Kafka", addresses.kafka, "  (departures, arrivals, weather)");
         address("Postgres", addresses.pg, "");
         address("now", Some(sample.line()), "");
-        lines.extend(self.invitation());
         lines
-    }
-
-    fn over(&self, sample: &Sample) -> Vec<String> {
-        let told =
-            format!("The year is over: {} records are in every view. It is served until Ctrl-C.", sample.records());
-        std::iter::once(told).chain(self.invitation()).collect()
     }
 
     fn invitation(&self) -> [String; 2] {
@@ -232,10 +230,6 @@ impl Stage {
             format!(" {}", report::quoted(&self.folder.display().to_string()))
         };
         format!("Stopped; all of it is kept. Go on with: {} demo{folder}", self.program)
-    }
-
-    fn summary(&self, sample: &Sample) -> Vec<String> {
-        sample.summary()
     }
 }
 

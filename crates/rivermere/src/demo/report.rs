@@ -81,7 +81,11 @@ impl Sample {
     pub(super) fn line(&self) -> String {
         let all: u64 = Sequence::ALL.iter().map(|sequence| sequence.records()).sum();
         let time = self.progress.event_time_ms.and_then(DateTime::from_timestamp_millis);
-        let time = time.map_or("starting".into(), |time| time.format("%Y-%m-%d %H:%M").to_string());
+        let time = match time {
+            Some(time) => time.format("%Y-%m-%d %H:%M").to_string(),
+            None if self.is_over() => "2013 is over".into(),
+            None => "starting".into(),
+        };
         format!(
             "{time}  {} events/s  lag {}  {} of {} records  {} MB",
             thousands(self.rate.round() as u64),
