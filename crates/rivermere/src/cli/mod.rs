@@ -30,22 +30,22 @@ mod table;
 mod terminal;
 mod topic;
 
-use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser, Subcommand};
 use failure::Failure;
 use options::Options;
 use std::process::ExitCode;
 
 const EXAMPLES: &str = "\
 Examples:
-  rivermere demo                              a live dashboard over real flights; nothing else is needed
+  rivermere demo                              a live dashboard over real flights
   rivermere init orders && rivermere run orders
   rivermere sql -c 'SELECT * FROM delays_by_airport LIMIT 5'
   rivermere topic consume departures --max 3
   rivermere status
 
-A listener's address is a port (0 takes a free one) or ADDRESS:PORT on this machine. Options win over the environment,
-that over rivermere.toml.";
+A listener's address is a port (0 takes a free one) or ADDRESS:PORT on this machine.
+Options win over the environment, that over rivermere.toml.";
 
 /// Events flow in, are kept, become answers while they move, and open lake tables: one binary.
 #[derive(Parser)]
@@ -73,7 +73,7 @@ enum Word {
 pub fn main() -> ExitCode {
     let line = match CommandLine::try_parse() {
         Ok(line) => line,
-        Err(told) => return usage(&told),
+        Err(told) => return usage(told),
     };
     if let Err(error) = rivermere_store::arm_crash_from_environment() {
         return Failure::new(error.to_string()).usage().report();
@@ -95,7 +95,8 @@ pub fn main() -> ExitCode {
 }
 
 /// Help and version are answers (stdout, 0); everything else clap tells is a wrong command line (stderr, 2).
-fn usage(told: &clap::Error) -> ExitCode {
+fn usage(mut told: clap::Error) -> ExitCode {
+    suggest_word(&mut told);
     // Nothing can be said about a terminal that is gone.
     let _ = told.print();
     match told.kind() {
@@ -104,10 +105,24 @@ fn usage(told: &clap::Error) -> ExitCode {
     }
 }
 
+/// Names the word that was meant. Clap does so for longer slips only; short words are swapped letters.
+fn suggest_word(told: &mut clap::Error) {
+    if told.kind() != ErrorKind::InvalidSubcommand || told.get(ContextKind::SuggestedSubcommand).is_some() {
+        return;
+    }
+    let Some(ContextValue::String(wrong)) = told.get(ContextKind::InvalidSubcommand).cloned() else { return };
+    let all = CommandLine::command();
+    let before = std::env::args().skip(1).take_while(|word| *word != wrong);
+    let parent = before.fold(&all, |parent, word| parent.find_subcommand(&word).unwrap_or(parent));
+    let close = |name: &&str| strsim::damerau_levenshtein(name, &wrong) <= 1 + wrong.chars().count() / 4;
+    if let Some(name) = parent.get_subcommands().map(clap::Command::get_name).find(close) {
+        told.insert(ContextKind::SuggestedSubcommand, ContextValue::Strings(vec![name.to_owned()]));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {

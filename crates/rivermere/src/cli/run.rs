@@ -25,7 +25,7 @@ Examples:
   rivermere run                               the project in this folder
   rivermere run flights --http 8081
   rivermere run orders.sql --data /tmp/orders
-  rivermere run flights --http 0 --kafka 0 --pg 0   on free ports; `rivermere status flights` finds it";
+  rivermere run flights --http 0 --kafka 0 --pg 0       on free ports; `status flights` finds it";
 
 /// Run a project until Ctrl-C: topics, views, tables, live page
 #[derive(Args, Debug)]

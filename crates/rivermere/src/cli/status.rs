@@ -30,7 +30,7 @@ pub struct StatusWord {
     #[command(flatten)]
     which: Which,
 
-    /// How it is written; json is what GET /v1/status gives, on one line
+    /// How it is written; json is one line, as GET /v1/status gives it
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
 

@@ -3,14 +3,17 @@
 mod answer;
 mod caret;
 mod commands;
+mod embedded;
 mod prompt;
 mod split;
 
 use super::failure::{Failure, Outcome};
-use super::instance::{Instance, Which};
+use super::instance::{Instance, Which, read_instance};
 use super::options::Options;
+use super::terminal;
 use answer::Shown;
 use clap::{Args, ValueEnum};
+use embedded::Embedded;
 use std::io::{self, BufWriter, IsTerminal, Read, Write};
 use std::path::PathBuf;
 
@@ -26,13 +29,14 @@ Examples:
   echo 'SHOW VIEWS' | rivermere sql flights
   rivermere sql --url http://127.0.0.1:8080
 
-Several statements are separated by semicolons; the first that fails ends the command with exit code 1.";
+Several statements are separated by semicolons; the first that fails ends the command with exit
+code 1. When the project does not run, it is started for the statements and stopped after them.";
 
-/// Run SQL against a running project: one-shot, or at a prompt
+/// Run SQL against a project: one-shot, or at a prompt
 #[derive(Args, Debug)]
 #[command(name = "sql", after_help = EXAMPLES)]
 pub struct Sql {
-    /// Folder of the running project
+    /// The project's folder
     #[arg(value_name = "DIR", default_value = ".")]
     folder: PathBuf,
 
@@ -69,11 +73,27 @@ struct Script {
 impl Sql {
     pub fn run(self, options: &Options) -> Outcome {
         let script = self.script()?;
-        let instance = Instance::find(&self.which, options, &self.folder)?;
-        match script {
-            Some(script) => run_script(&instance, &script, self.output),
-            None => prompt::run(&instance, self.output),
+        terminal::start_log();
+        if self.which.url.is_none() && self.is_idle_project(options)? {
+            let embedded = Embedded::start(options, &self.folder)?;
+            let done = embedded.instance().and_then(|instance| self.answer(&instance, script));
+            return embedded.stop(done);
         }
+        self.answer(&Instance::find(&self.which, options, &self.folder)?, script)
+    }
+
+    fn answer(&self, instance: &Instance, script: Option<Script>) -> Outcome {
+        match script {
+            Some(script) => run_script(instance, &script, self.output),
+            None => prompt::run(instance, self.output),
+        }
+    }
+
+    /// Whether the folder holds a project that does not run.
+    fn is_idle_project(&self, options: &Options) -> Result<bool, Failure> {
+        let is_project =
+            self.folder.is_file() || self.folder.join("rivermere.toml").is_file() || self.folder.join("sql").is_dir();
+        Ok(is_project && read_instance(&options.data_folder(&self.folder))?.is_none())
     }
 
     /// What to run; `None` is the prompt.
