@@ -245,3 +245,6 @@ fn replay_ended(ended: Result<Result<(), ReplayError>, tokio::task::JoinError>) 
         Err(error) => Err(Problem::new(7214, format!("a task ended early: {error}"))),
     }
 }
+
+#[cfg(test)]
+mod tests;
