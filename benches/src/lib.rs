@@ -1,1 +1,1 @@
-
+//! Benchmarks of the whole: `cargo xtask bench`. What they measured is in `RESULTS.md`.
