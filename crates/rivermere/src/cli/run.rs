@@ -65,8 +65,11 @@ impl Run {
                     started.map_err(|problem| ports::explain(problem, &wanted))?
                 }
             };
-            introduce(&assembly)?;
-            serve(assembly, signals).await
+            match introduce(&assembly) {
+                Ok(()) => serve(assembly, signals).await,
+                // Nobody can read where it is: it ends as cleanly as it would later.
+                Err(error) => assembly.stop().await.map_err(Failure::from).and(Err(error.into())),
+            }
         });
         runtime.shutdown_background();
         done

@@ -198,7 +198,7 @@ mod tests {
         let body = "{\"origin\":\"JFK\",\"n\":9007199254740993,\"part\":1.10,\"list\":[1,{\"a\":\"}\"}]}\n\
             {\"origin\":null,\"n\":2,\"part\":null,\"list\":null}\n";
         let expected = "\
- origin |                n | part | list
+\x20origin |                n | part | list
 --------+------------------+------+---------------
  JFK    | 9007199254740993 | 1.10 | [1,{\"a\":\"}\"}]
         |                2 |      |

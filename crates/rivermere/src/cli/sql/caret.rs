@@ -21,7 +21,9 @@ pub fn point_at(message: &str, statement: &str) -> Option<String> {
 
 /// What stands between single quotes; of `a.b.c` the last part.
 fn quoted_names(message: &str) -> impl Iterator<Item = &str> {
-    let quoted = message.split('\'').skip(1).step_by(2);
+    // An apostrophe leaves a rest that no quote closes.
+    let closed = message.rfind('\'').and_then(|end| message.get(..end)).unwrap_or_default();
+    let quoted = closed.split('\'').skip(1).step_by(2);
     quoted.filter_map(|name| name.rsplit('.').next()).filter(|name| !name.is_empty())
 }
 

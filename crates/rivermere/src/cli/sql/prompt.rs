@@ -112,7 +112,7 @@ pub fn run(instance: &Instance, output: Output) -> Outcome {
             Err(failure) if failure.is_reader_left() => return Ok(()),
             Err(failure) => failure.print(),
         }
-        if settings.timing {
+        if settings.timing && !text.trim_start().starts_with('\\') {
             let took = clock.monotonic().saturating_sub(started);
             terminal::tell(&terminal::dim(format!("{:.1} ms", took.as_secs_f64() * 1000.0)));
         }
@@ -142,6 +142,8 @@ fn editor(instance: &Instance) -> Result<Reedline, Failure> {
         .with_completer(Box::new(Names::of(instance)))
         .with_menu(ReedlineMenu::EngineCompleter(Box::new(menu)))
         .with_edit_mode(Box::new(Emacs::new(keys)))
+        .with_quick_completions(true)
+        .with_partial_completions(true)
         .with_hinter(Box::new(DefaultHinter::default()))
         .with_ansi_colors(terminal::may_color())
         .use_bracketed_paste(true);
