@@ -12,11 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub fn doors() -> Doors {
-    Doors {
-        clock: Arc::new(SystemClock::new()),
-        rng: Arc::new(SeededRng::from_os()),
-        disk: Arc::new(LocalDisk::new()),
-    }
+    Doors { clock: Arc::new(SystemClock::new()), rng: Arc::new(SeededRng::from_os()), disk: Arc::new(LocalDisk::new()) }
 }
 
 pub fn settings(data: &Path) -> Settings {
@@ -27,7 +23,8 @@ pub fn settings(data: &Path) -> Settings {
 /// A project of one SQL file.
 pub fn write_project(folder: &Path, sql: &str) {
     std::fs::create_dir_all(folder.join("sql")).unwrap();
-    std::fs::write(folder.join("rivermere.toml"), "name = \"test\"\ncommit_interval_s = 0\n").unwrap();
+    std::fs::write(folder.join("rivermere.toml"), "name = \"test\"\ncommit_interval_s = 0\nepoch_interval_ms = 50\n")
+        .unwrap();
     std::fs::write(folder.join("sql/all.sql"), sql).unwrap();
 }
 
@@ -54,7 +51,8 @@ pub fn get(assembly: &Assembly, path: &str) -> Value {
 pub fn sql(assembly: &Assembly, text: &str) -> Result<Value, Value> {
     let url = format!("{}/v1/sql", assembly.addresses().http.unwrap());
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let mut response = agent.post(&url).content_type("application/json").send(serde_json::json!({ "sql": text }).to_string()).unwrap();
+    let mut response =
+        agent.post(&url).content_type("application/json").send(serde_json::json!({ "sql": text }).to_string()).unwrap();
     let ok = response.status().is_success();
     let body: Value = serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap();
     if ok { Ok(body) } else { Err(body) }
@@ -77,7 +75,9 @@ pub fn sorted(rows: &Value) -> Vec<String> {
     fn normal(value: &Value) -> Value {
         match value {
             Value::Number(number) if number.is_f64() => Value::String(format!("{:.8e}", number.as_f64().unwrap())),
-            Value::Object(fields) => Value::Object(fields.iter().map(|(name, value)| (name.clone(), normal(value))).collect()),
+            Value::Object(fields) => {
+                Value::Object(fields.iter().map(|(name, value)| (name.clone(), normal(value))).collect())
+            }
             other => other.clone(),
         }
     }

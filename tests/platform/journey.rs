@@ -43,7 +43,10 @@ async fn one_flight_from_the_producer_to_the_page_and_to_the_lake() {
     produce(&assembly, "departures", &[flight.to_string()]).await;
     println!("produced and durable after {:?}", start_of_journey.elapsed());
 
-    eventually("the step", || (get(&assembly, "/v1/status")["lag"] == 0 && get(&assembly, "/v1/status")["step"] != 0).then_some(())).await;
+    eventually("the step", || {
+        (get(&assembly, "/v1/status")["lag"] == 0 && get(&assembly, "/v1/status")["step"] != 0).then_some(())
+    })
+    .await;
     let (at, line) = seen.iter().find(|(_, line)| line.starts_with("data:") && line.contains("EWR")).unwrap();
     println!("pushed to the page after {:?}: {line}", at - start_of_journey);
     assert!(line.contains(r#""departures":1"#) && line.contains(r#""avg_delay":2.0"#), "{line}");
@@ -82,11 +85,14 @@ async fn one_flight_from_the_producer_to_the_page_and_to_the_lake() {
         (rows.as_array()?.len() == 2).then_some(rows)
     })
     .await;
-    let reasons: Vec<String> = letters.as_array().unwrap().iter().map(|row| row["value"].as_str().unwrap().to_string()).collect();
+    let reasons: Vec<String> =
+        letters.as_array().unwrap().iter().map(|row| row["value"].as_str().unwrap().to_string()).collect();
     assert!(reasons[0].contains(r#""offset":2"#) && reasons[0].contains("not json at all"), "{reasons:?}");
     assert!(reasons[1].contains(r#""offset":3"#) && reasons[1].contains("carrier"), "{reasons:?}");
     let status = get(&assembly, "/v1/status");
-    let late = status["nodes"].as_array().unwrap().iter().find(|node| node["id"] == "delays_by_airport").unwrap()["late"].clone();
+    let late =
+        status["nodes"].as_array().unwrap().iter().find(|node| node["id"] == "delays_by_airport").unwrap()["late"]
+            .clone();
     assert_eq!(late, 1, "{status}");
     assembly.stop().await.unwrap_or_else(|problem| panic!("{problem}"));
 

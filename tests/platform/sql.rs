@@ -8,7 +8,8 @@ async fn tables_and_views_made_by_statements_catch_up_and_survive_a_restart() {
     write_project(folder.path(), "CREATE TABLE orders (id BIGINT NOT NULL, item TEXT, amount DOUBLE);");
     let data = folder.path().join("data");
     let assembly = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
-    let inserted = sql(&assembly, "INSERT INTO orders VALUES (1, 'tea', 2.5), (2, 'tea', 3.5), (3, 'salt', 1.0)").unwrap();
+    let inserted =
+        sql(&assembly, "INSERT INTO orders VALUES (1, 'tea', 2.5), (2, 'tea', 3.5), (3, 'salt', 1.0)").unwrap();
     assert_eq!(inserted[0]["rows"], 3);
     sql(&assembly, "CREATE MATERIALIZED VIEW by_item AS SELECT item, COUNT(*) AS n, SUM(amount) AS total FROM orders GROUP BY item").unwrap();
     let rows = sql(&assembly, "SELECT * FROM by_item ORDER BY item").unwrap();
@@ -31,7 +32,8 @@ async fn tables_and_views_made_by_statements_catch_up_and_survive_a_restart() {
     assert_eq!(get(&again, "/v1/views").as_array().unwrap().len(), 2);
     sql(&again, "DROP MATERIALIZED VIEW big").unwrap();
     sql(&again, "DROP MATERIALIZED VIEW by_item").unwrap();
-    sql(&again, "CREATE MATERIALIZED VIEW by_item AS SELECT item, MAX(amount) AS total FROM orders GROUP BY item").unwrap();
+    sql(&again, "CREATE MATERIALIZED VIEW by_item AS SELECT item, MAX(amount) AS total FROM orders GROUP BY item")
+        .unwrap();
     let rows = sql(&again, "SELECT total FROM by_item WHERE item = 'salt'").unwrap();
     assert_eq!(rows[0]["total"], 9.0);
     again.stop().await.unwrap();
@@ -44,7 +46,8 @@ async fn tables_and_views_made_by_statements_catch_up_and_survive_a_restart() {
 async fn mistakes_are_told_with_place_and_suggestion() {
     let folder = tempfile::tempdir().unwrap();
     write_project(folder.path(), "CREATE TABLE orders (id BIGINT NOT NULL, item TEXT);");
-    let assembly = start(folder.path(), &folder.path().join("data")).await.unwrap_or_else(|problem| panic!("{problem}"));
+    let assembly =
+        start(folder.path(), &folder.path().join("data")).await.unwrap_or_else(|problem| panic!("{problem}"));
     for (statement, expected) in [
         ("SELECT itme FROM orders", "did you mean 'item'?"),
         ("SELEC 1", "did you mean 'SELECT'?"),
@@ -66,7 +69,9 @@ async fn mistakes_are_told_with_place_and_suggestion() {
 async fn a_changed_view_is_refused_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let table = "CREATE TABLE orders (id BIGINT NOT NULL, item TEXT);\n";
-    let view = |condition: &str| format!("{table}CREATE MATERIALIZED VIEW v AS SELECT item FROM orders WHERE id > {condition};");
+    let view = |condition: &str| {
+        format!("{table}CREATE MATERIALIZED VIEW v AS SELECT item FROM orders WHERE id > {condition};")
+    };
     write_project(folder.path(), &view("3"));
     let data = folder.path().join("data");
     start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}")).stop().await.unwrap();

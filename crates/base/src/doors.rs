@@ -51,8 +51,10 @@ pub trait Rng: Send + Sync + Debug {
 
     /// A random (version 4) UUID.
     fn uuid(&self) -> uuid::Uuid {
-        uuid::Builder::from_random_bytes((u128::from(self.next_u64()) << 64 | u128::from(self.next_u64())).to_be_bytes())
-            .into_uuid()
+        uuid::Builder::from_random_bytes(
+            (u128::from(self.next_u64()) << 64 | u128::from(self.next_u64())).to_be_bytes(),
+        )
+        .into_uuid()
     }
 }
 

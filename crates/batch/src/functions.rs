@@ -42,7 +42,10 @@ impl TableFunctionImpl for Delta {
         let open = (self.open)(path);
         // Planning is synchronous and may run on a Tokio worker, which must not wait: open on a thread of its own.
         let opened = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(|error| error.to_string())?;
             runtime.block_on(open)
         })
         .join();
@@ -74,7 +77,10 @@ impl fmt::Debug for Batch {
 impl TableFunctionImpl for Batch {
     fn call(&self, args: &[Expr]) -> Result<Arc<dyn TableProvider>> {
         let name = text_argument("batch", args)?;
-        let view = self.query.view(&name).ok_or_else(|| DataFusionError::Plan(format!("RM-3103: view '{name}' does not exist")))?;
+        let view = self
+            .query
+            .view(&name)
+            .ok_or_else(|| DataFusionError::Plan(format!("RM-3103: view '{name}' does not exist")))?;
         Ok(Arc::new(PlanProvider::new(view.plan.schema.clone(), self.query.batch_plan(&view)?)))
     }
 }

@@ -46,7 +46,13 @@ pub struct Query {
 
 impl Query {
     /// `project` is where the paths of file tables start; `lake` opens a Delta table by its path or URL.
-    pub fn new(catalog: Arc<dyn Catalog>, log: Log, disk: Arc<dyn Disk>, project: PathBuf, lake: Arc<OpenLake>) -> Self {
+    pub fn new(
+        catalog: Arc<dyn Catalog>,
+        log: Log,
+        disk: Arc<dyn Disk>,
+        project: PathBuf,
+        lake: Arc<OpenLake>,
+    ) -> Self {
         Self { catalog, log, disk, project, lake }
     }
 
@@ -107,7 +113,9 @@ impl Query {
             let name = scan.table_name.table();
             let provider: Arc<dyn TableProvider> = if let Some(table) = tables.iter().find(|table| table.name == name) {
                 match &table.connector {
-                    Connector::Topic { .. } => Arc::new(providers::TopicProvider::new(table.clone(), self.log.clone(), true)),
+                    Connector::Topic { .. } => {
+                        Arc::new(providers::TopicProvider::new(table.clone(), self.log.clone(), true))
+                    }
                     Connector::File { path } => Arc::new(providers::FileProvider::new(
                         table.clone(),
                         self.disk.clone(),

@@ -115,11 +115,14 @@ impl TopicScan {
         let partitions = usize::try_from(info.partitions).unwrap_or(0);
         let mut until = vec![];
         for partition in 0..partitions {
-            let range = self.log.offsets(topic, PartitionId(partition as i32)).map_err(|error| external(error.into()))?;
+            let range =
+                self.log.offsets(topic, PartitionId(partition as i32)).map_err(|error| external(error.into()))?;
             until.push(PartitionPosition { offset: range.high_watermark.0, newest_us: None });
         }
         let start = vec![PartitionPosition::default(); partitions];
-        let Some(mut reader) = TopicReader::new(self.table.clone(), reads, start).map_err(external)? else { return Ok(()) };
+        let Some(mut reader) = TopicReader::new(self.table.clone(), reads, start).map_err(external)? else {
+            return Ok(());
+        };
         reader.check(&self.log).map_err(external)?;
         while reader.positions().iter().zip(&until).any(|(position, until)| position.offset < until.offset) {
             for changes in reader.poll(&self.log, READ_BYTES, Some(&until)).map_err(external)?.changes {
@@ -181,7 +184,8 @@ impl RawTopic {
             let range = self.log.offsets(&self.topic, PartitionId(partition)).map_err(failed)?;
             let mut next = range.start.0;
             while next < range.high_watermark.0 {
-                let fetched = self.log.read(&self.topic, PartitionId(partition), Offset(next), READ_BYTES).map_err(failed)?;
+                let fetched =
+                    self.log.read(&self.topic, PartitionId(partition), Offset(next), READ_BYTES).map_err(failed)?;
                 if fetched.batches.is_empty() {
                     break;
                 }
@@ -203,7 +207,9 @@ impl RawTopic {
                 let offsets = offsets.finish();
                 if offsets.is_empty() {
                     // Only transaction markers: step over the batches.
-                    let last = records::Batches::new(&fetched.batches).filter_map(std::result::Result::ok).map(|batch| batch.last_offset());
+                    let last = records::Batches::new(&fetched.batches)
+                        .filter_map(std::result::Result::ok)
+                        .map(|batch| batch.last_offset());
                     next = last.max().map_or(range.high_watermark.0, |last| last + 1);
                     continue;
                 }
@@ -291,7 +297,8 @@ impl TableProvider for FileProvider {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (disk, path, table, schema) = (self.disk.clone(), self.path.clone(), self.table.clone(), self.schema.clone());
+        let (disk, path, table, schema) =
+            (self.disk.clone(), self.path.clone(), self.table.clone(), self.schema.clone());
         let read = tokio::task::spawn_blocking(move || read_file(disk.as_ref(), &path, &table, &schema)).await;
         let changes = read.map_err(|error| DataFusionError::External(Box::new(error)))?.map_err(external)?;
         let batches = changes.into_iter().map(|changes| changes.into_parts().0).collect();
@@ -374,7 +381,10 @@ impl TableProvider for PlanProvider {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         // The plan is run as it is, so that the batch answer does not hang on a second optimisation.
         let context = datafusion::prelude::SessionContext::new_with_state(
-            datafusion::execution::SessionStateBuilder::new().with_default_features().with_config(state.config().clone()).build(),
+            datafusion::execution::SessionStateBuilder::new()
+                .with_default_features()
+                .with_config(state.config().clone())
+                .build(),
         );
         let session = context.state();
         let physical = session.query_planner().create_physical_plan(&self.plan, &session).await?;

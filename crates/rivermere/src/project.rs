@@ -29,6 +29,8 @@ pub struct ProjectSettings {
     pub storage: Option<PathBuf>,
     /// Least seconds between two commits of a lake table; 10 when left out.
     pub commit_interval_s: Option<u64>,
+    /// Least milliseconds between two epochs; 1000 when left out. Shorter ones lose less work in a crash and write more.
+    pub epoch_interval_ms: Option<u64>,
     #[serde(default)]
     pub listeners: Listeners,
 }
@@ -110,6 +112,10 @@ impl Project {
         Duration::from_secs(self.settings.commit_interval_s.unwrap_or(10))
     }
 
+    pub fn epoch_interval(&self) -> Duration {
+        Duration::from_millis(self.settings.epoch_interval_ms.unwrap_or(1_000).max(10))
+    }
+
     pub fn dashboards(&self) -> PathBuf {
         self.folder.join("dashboards")
     }
@@ -142,9 +148,12 @@ impl Planned {
                 self.views.push(view);
             }
             _ => {
-                return Err(SqlError::new(rivermere_base::Code(3009), "a project's files hold CREATE TABLE and CREATE MATERIALIZED VIEW")
-                    .hint("run other statements with: rivermere sql -c \"…\"")
-                    .at(parsed.location.clone()));
+                return Err(SqlError::new(
+                    rivermere_base::Code(3009),
+                    "a project's files hold CREATE TABLE and CREATE MATERIALIZED VIEW",
+                )
+                .hint("run other statements with: rivermere sql -c \"…\"")
+                .at(parsed.location.clone()));
             }
         }
         Ok(())
@@ -169,7 +178,10 @@ fn sql_files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
         }
     }
     if files.len() > SQL_FILES_LIMIT {
-        return Err(Problem::new(7004, format!("{} has {} SQL files; at most {SQL_FILES_LIMIT}", sql.display(), files.len())));
+        return Err(Problem::new(
+            7004,
+            format!("{} has {} SQL files; at most {SQL_FILES_LIMIT}", sql.display(), files.len()),
+        ));
     }
     files.sort();
     Ok(files)
@@ -184,7 +196,7 @@ fn read_settings(folder: &Path) -> Result<ProjectSettings, Problem> {
     };
     toml::from_str(&text).map_err(|error| {
         let mut problem = Problem::new(7002, format!("{}: {}", path.display(), error.to_string().trim_end()));
-        let known = ["name", "storage", "commit_interval_s", "listeners", "http", "kafka", "pg"];
+        let known = ["name", "storage", "commit_interval_s", "epoch_interval_ms", "listeners", "http", "kafka", "pg"];
         if let Some(rest) = error.message().strip_prefix("unknown field `")
             && let Some(wrong) = rest.split('`').next()
         {
@@ -223,7 +235,8 @@ fn in_order(statements: Vec<Parsed>) -> Result<Vec<Parsed>, Problem> {
             let places: Vec<String> = rest
                 .iter()
                 .map(|(parsed, inputs)| {
-                    let place = parsed.location.as_ref().map_or(String::new(), |at| format!(" ({}:{})", at.file, at.line));
+                    let place =
+                        parsed.location.as_ref().map_or(String::new(), |at| format!(" ({}:{})", at.file, at.line));
                     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
                     format!("'{}'{place} reads {}", name(parsed).unwrap_or_default(), inputs.join(", "))
                 })

@@ -180,7 +180,8 @@ fn connector(
 ) -> Result<Connector, SqlError> {
     let get = |key: &str| options.get(key).map(String::as_str);
     let wrong = |key: &str, hint: &str| {
-        let place = create.options.iter().find(|(other, _, _)| other == key).map_or(create.name.span, |option| option.2);
+        let place =
+            create.options.iter().find(|(other, _, _)| other == key).map_or(create.name.span, |option| option.2);
         SqlError::new(SqlError::OPTION, format!("'{key}' = '{}' is not known here", get(key).unwrap_or_default()))
             .hint(hint.to_string())
             .at(source.location(place))
@@ -193,8 +194,8 @@ fn connector(
             if get("path").is_some() {
                 return Err(wrong("path", "a path belongs to 'connector' = 'file'"));
             }
-            let topic = TopicName::new(get("topic").unwrap_or(name))
-                .map_err(|error| wrong("topic", &error.to_string()))?;
+            let topic =
+                TopicName::new(get("topic").unwrap_or(name)).map_err(|error| wrong("topic", &error.to_string()))?;
             let partitions = match get("partitions").unwrap_or("1").parse() {
                 Ok(partitions @ 1..=1_000) => partitions,
                 _ => return Err(wrong("partitions", "a number from 1 to 1000")),
@@ -223,13 +224,21 @@ impl ViewDefinition {
             if !properties.append_only && properties.key.is_none() {
                 return Err(SqlError::new(
                     SqlError::NOT_MAINTAINABLE,
-                    format!("'{}' cannot be stored as {}: its rows change and it has no unique key", create.name, stored_as.format),
+                    format!(
+                        "'{}' cannot be stored as {}: its rows change and it has no unique key",
+                        create.name, stored_as.format
+                    ),
                 )
                 .hint("keep the GROUP BY columns (or the ROW_NUMBER and its PARTITION BY columns) in the SELECT list")
                 .at(parsed.location.clone()));
             }
         }
-        Ok(Self { name: create.name.value.clone(), text: parsed.text.clone(), plan, stored_as: create.stored_as.clone() })
+        Ok(Self {
+            name: create.name.value.clone(),
+            text: parsed.text.clone(),
+            plan,
+            stored_as: create.stored_as.clone(),
+        })
     }
 
     pub fn columns(&self) -> Vec<Column> {

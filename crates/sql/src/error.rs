@@ -67,7 +67,8 @@ impl SqlError {
             if let SchemaError::FieldNotFound { field, valid_fields } = schema_error.as_ref() {
                 found.message = format!("column '{}' does not exist", field.name);
                 let names: Vec<&str> = valid_fields.iter().map(|field| field.name.as_str()).collect();
-                found.hint = suggestion(&field.name, names.iter().copied()).or_else(|| list_hint("columns here", &names));
+                found.hint =
+                    suggestion(&field.name, names.iter().copied()).or_else(|| list_hint("columns here", &names));
             }
         }
         if let DataFusionError::Plan(message) = error.find_root() {
@@ -103,7 +104,8 @@ fn list_hint(what: &str, names: &[&str]) -> Option<String> {
 /// "did you mean 'x'?" for the closest of `names`, or nothing when none is close.
 pub fn suggestion<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let wrong = wrong.to_lowercase();
-    let closest = names.into_iter().map(|name| (strsim::damerau_levenshtein(&wrong, &name.to_lowercase()), name)).min()?;
+    let closest =
+        names.into_iter().map(|name| (strsim::damerau_levenshtein(&wrong, &name.to_lowercase()), name)).min()?;
     let limit = (wrong.chars().count() / 3).max(1) + 1;
     (closest.0 <= limit).then(|| format!("did you mean '{}'?", closest.1))
 }

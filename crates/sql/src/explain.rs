@@ -50,11 +50,17 @@ fn describe(planner: &Planner, node: &LogicalPlan, depth: usize, lines: &mut Vec
                 format!("state kept until {}", parts.join(" and "))
             }
             None => match node {
-                LogicalPlan::Aggregate(_) => "state unbounded: one entry for each group ever seen; group by a window to bound it".into(),
-                LogicalPlan::Join(_) if inputs.iter().any(|input| planner.node_properties(input).is_ok_and(|p| p.is_static)) => {
+                LogicalPlan::Aggregate(_) => {
+                    "state unbounded: one entry for each group ever seen; group by a window to bound it".into()
+                }
+                LogicalPlan::Join(_)
+                    if inputs.iter().any(|input| planner.node_properties(input).is_ok_and(|p| p.is_static)) =>
+                {
                     "state is the static side".into()
                 }
-                LogicalPlan::Join(_) => "state unbounded: both sides are kept; join on a window or a time column to bound it".into(),
+                LogicalPlan::Join(_) => {
+                    "state unbounded: both sides are kept; join on a window or a time column to bound it".into()
+                }
                 _ => "state unbounded: the first rows of each partition ever seen".into(),
             },
         });

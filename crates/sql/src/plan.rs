@@ -18,7 +18,9 @@ use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DataFusionStatement;
-use datafusion::sql::sqlparser::ast::{ColumnDef, ColumnOption, DataType as SqlType, Query, Statement as SqlStatement, TimezoneInfo};
+use datafusion::sql::sqlparser::ast::{
+    ColumnDef, ColumnOption, DataType as SqlType, Query, Statement as SqlStatement, TimezoneInfo,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -225,7 +227,11 @@ impl Planner {
                 let location = parsed.source.find_word(&name, parsed.location.as_ref());
                 let names = self.relations.keys().map(String::as_str);
                 let known: Vec<&str> = self.relations.keys().map(String::as_str).collect();
-                let all = if known.is_empty() { "CREATE TABLE first".to_string() } else { format!("there are: {}", known.join(", ")) };
+                let all = if known.is_empty() {
+                    "CREATE TABLE first".to_string()
+                } else {
+                    format!("there are: {}", known.join(", "))
+                };
                 return Err(SqlError::new(SqlError::NAME, format!("table or view '{name}' does not exist"))
                     .hint(suggestion(&name, names).unwrap_or(all))
                     .at(location.or_else(|| parsed.location.clone())));
@@ -344,11 +350,15 @@ fn collect_inputs(plan: &LogicalPlan, found: &mut BTreeSet<String>) {
 
 fn unique_names(plan: &LogicalPlan) -> Result<SchemaRef, SqlError> {
     let mut seen = BTreeSet::new();
-    let fields: Vec<Field> = plan.schema().fields().iter().map(|field| field.as_ref().clone().with_metadata(Default::default())).collect();
+    let fields: Vec<Field> =
+        plan.schema().fields().iter().map(|field| field.as_ref().clone().with_metadata(Default::default())).collect();
     for field in &fields {
         if !seen.insert(field.name().clone()) {
-            return Err(SqlError::new(SqlError::DUPLICATE, format!("the view has two columns named '{}'", field.name()))
-                .hint(format!("rename one: … AS other_{}", field.name())));
+            return Err(SqlError::new(
+                SqlError::DUPLICATE,
+                format!("the view has two columns named '{}'", field.name()),
+            )
+            .hint(format!("rename one: … AS other_{}", field.name())));
         }
     }
     Ok(Arc::new(Schema::new(fields)))
@@ -393,13 +403,19 @@ fn arrow_type(sql: &SqlType) -> Option<DataType> {
         SqlType::Double(_) | SqlType::DoublePrecision | SqlType::Float(_) | SqlType::Float8 => DataType::Float64,
         SqlType::Decimal(info) | SqlType::Numeric(info) => match info {
             ExactNumberInfo::None => DataType::Decimal128(38, 10),
-            ExactNumberInfo::Precision(p) => DataType::Decimal128(u8::try_from(*p).ok().filter(|p| (1..=38).contains(p))?, 0),
+            ExactNumberInfo::Precision(p) => {
+                DataType::Decimal128(u8::try_from(*p).ok().filter(|p| (1..=38).contains(p))?, 0)
+            }
             ExactNumberInfo::PrecisionAndScale(p, s) => DataType::Decimal128(
                 u8::try_from(*p).ok().filter(|p| (1..=38).contains(p))?,
                 i8::try_from(*s).ok().filter(|s| *s >= 0 && i64::from(*s) <= i64::try_from(*p).unwrap_or(0))?,
             ),
         },
-        SqlType::Text | SqlType::String(_) | SqlType::Varchar(_) | SqlType::Char(_) | SqlType::Character(_)
+        SqlType::Text
+        | SqlType::String(_)
+        | SqlType::Varchar(_)
+        | SqlType::Char(_)
+        | SqlType::Character(_)
         | SqlType::CharacterVarying(_) => DataType::Utf8,
         SqlType::Bytea | SqlType::Bytes(_) | SqlType::Binary(_) | SqlType::Varbinary(_) => DataType::Binary,
         SqlType::Date => DataType::Date32,

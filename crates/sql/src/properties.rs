@@ -3,14 +3,14 @@
 //! refused here, by the name of the operator, before anything starts.
 
 use crate::error::SqlError;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Distinct, Expr, Filter, Join, JoinType, LogicalPlan, Operator, Union, Unnest, Volatility, Window,
-    WindowFunctionDefinition,
+    Aggregate, BinaryExpr, Distinct, Expr, Filter, Join, JoinType, LogicalPlan, Operator, Union, Unnest, Volatility,
+    Window, WindowFunctionDefinition,
 };
 use std::collections::BTreeSet;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 
 /// Facts of one relation or plan node; column numbers are those of its output.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,8 +33,12 @@ pub struct TimeBound(pub Vec<(String, Vec<TimeTransform>)>);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeTransform {
     /// Down to a multiple.
-    Floor { us: i64 },
-    Add { us: i64 },
+    Floor {
+        us: i64,
+    },
+    Add {
+        us: i64,
+    },
 }
 
 impl TimeBound {
@@ -193,7 +197,9 @@ pub fn properties(plan: &LogicalPlan, lookup: &dyn Fn(&str) -> Option<Properties
             time: vec![None; plan.schema().fields().len()],
             is_static: true,
         }),
-        LogicalPlan::Distinct(Distinct::On(_)) => Err(refuse("DISTINCT ON", "use ROW_NUMBER() OVER (PARTITION BY …) = 1")),
+        LogicalPlan::Distinct(Distinct::On(_)) => {
+            Err(refuse("DISTINCT ON", "use ROW_NUMBER() OVER (PARTITION BY …) = 1"))
+        }
         LogicalPlan::Sort(_) => Err(refuse("ORDER BY", "a view has no order: order the rows when you read it")),
         LogicalPlan::Limit(_) => Err(refuse(
             "LIMIT",
@@ -214,7 +220,8 @@ fn refuse(what: &str, hint: &str) -> SqlError {
 }
 
 fn window_error(window: &Window) -> SqlError {
-    let rows = window.window_expr.iter().all(|expr| matches!(unalias(expr), Expr::WindowFunction(f) if is_row_number(f)));
+    let rows =
+        window.window_expr.iter().all(|expr| matches!(unalias(expr), Expr::WindowFunction(f) if is_row_number(f)));
     if rows {
         refuse("ROW_NUMBER() without a limit", "keep the first rows only: … WHERE the_row_number <= 10")
     } else {
@@ -230,7 +237,10 @@ fn check_expression(expr: &Expr) -> Result<(), SqlError> {
             Expr::ScalarFunction(function) => {
                 let volatility = function.func.signature().volatility;
                 (volatility != Volatility::Immutable).then(|| {
-                    refuse(&format!("{}()", function.func.name()), "its answer changes although no row does; use a column of the row")
+                    refuse(
+                        &format!("{}()", function.func.name()),
+                        "its answer changes although no row does; use a column of the row",
+                    )
                 })
             }
             Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => {
@@ -294,7 +304,9 @@ fn expression_time(expr: &Expr, schema: &DFSchema, input: &Properties) -> Option
                     Some(bound(0)?.then(&transforms))
                 }
                 "date_trunc" => {
-                    let Some(Expr::Literal(ScalarValue::Utf8(Some(unit)), _)) = function.args.first() else { return None };
+                    let Some(Expr::Literal(ScalarValue::Utf8(Some(unit)), _)) = function.args.first() else {
+                        return None;
+                    };
                     let us = match unit.to_lowercase().as_str() {
                         "second" => 1_000_000,
                         "minute" => 60_000_000,
@@ -411,7 +423,8 @@ fn join_properties(join: &Join, lookup: &dyn Fn(&str) -> Option<Properties>) -> 
     }
     let width = left.time.len();
     let left_on: Vec<Option<usize>> = join.on.iter().map(|(expr, _)| column_index(expr, join.left.schema())).collect();
-    let right_on: Vec<Option<usize>> = join.on.iter().map(|(_, expr)| column_index(expr, join.right.schema())).collect();
+    let right_on: Vec<Option<usize>> =
+        join.on.iter().map(|(_, expr)| column_index(expr, join.right.schema())).collect();
     let covers = |key: &Option<Vec<usize>>, on: &[Option<usize>]| {
         key.as_ref().is_some_and(|key| key.iter().all(|column| on.contains(&Some(*column))))
     };
@@ -421,7 +434,10 @@ fn join_properties(join: &Join, lookup: &dyn Fn(&str) -> Option<Properties>) -> 
     } else if covers(&left.key, &left_on) && join.join_type == JoinType::Inner {
         right.key.as_ref().map(shift)
     } else {
-        left.key.as_ref().zip(right.key.as_ref()).map(|(left, right)| left.iter().copied().chain(shift(right)).collect())
+        left.key
+            .as_ref()
+            .zip(right.key.as_ref())
+            .map(|(left, right)| left.iter().copied().chain(shift(right)).collect())
     };
     // Another side's late match shows an old row again, so a time column stays bounded only when it is joined on, or
     // when the other side never changes.
@@ -461,7 +477,8 @@ pub(crate) fn join_bound(join: &Join, left: &Properties, right: &Properties) -> 
 }
 
 fn union_properties(union: &Union, lookup: &dyn Fn(&str) -> Option<Properties>) -> Result<Properties, SqlError> {
-    let inputs: Vec<Properties> = union.inputs.iter().map(|input| properties(input, lookup)).collect::<Result<_, _>>()?;
+    let inputs: Vec<Properties> =
+        union.inputs.iter().map(|input| properties(input, lookup)).collect::<Result<_, _>>()?;
     let width = union.schema.fields().len();
     let time = (0..width)
         .map(|column| {
@@ -527,7 +544,9 @@ pub(crate) fn state_bound(
             first_bound(&output, 0..output.time.len())
         }
         LogicalPlan::Aggregate(aggregate) => aggregate_bound(&properties(plan, lookup)?, aggregate.group_expr.len()),
-        LogicalPlan::Join(join) => join_bound(join, &properties(&join.left, lookup)?, &properties(&join.right, lookup)?),
+        LogicalPlan::Join(join) => {
+            join_bound(join, &properties(&join.left, lookup)?, &properties(&join.right, lookup)?)
+        }
         _ => None,
     })
 }

@@ -242,7 +242,8 @@ impl Arrangement {
             self.position.remove(&chunk.serial);
             for (row, hash) in chunk.hashes.iter().enumerate() {
                 if !chunk.is_dead(row) {
-                    let old = |place: &Place| place.serial == chunk.serial && place.row == row as u32 && place.hash == *hash;
+                    let old =
+                        |place: &Place| place.serial == chunk.serial && place.row == row as u32 && place.hash == *hash;
                     if let Some(place) = self.index.find_mut(fold(*hash), old) {
                         (place.serial, place.row) = (serial, hashes.len() as u32);
                     }
@@ -319,7 +320,8 @@ impl Arrangement {
 
     /// Bytes held.
     pub fn memory(&self) -> usize {
-        let chunks: usize = self.chunks.iter().map(|chunk| chunk.batch.get_array_memory_size() + chunk.hashes.len() * 16).sum();
+        let chunks: usize =
+            self.chunks.iter().map(|chunk| chunk.batch.get_array_memory_size() + chunk.hashes.len() * 16).sum();
         chunks + self.index.capacity() * size_of::<Place>()
     }
 }

@@ -58,7 +58,8 @@ impl Compiler<'_> {
         match plan {
             LogicalPlan::TableScan(scan) => {
                 let name = scan.table_name.table();
-                let input = self.dataflow.relation(name).ok_or_else(|| self.internal(format!("'{name}' has no node")))?;
+                let input =
+                    self.dataflow.relation(name).ok_or_else(|| self.internal(format!("'{name}' has no node")))?;
                 let from = self.dataflow.schema(input);
                 let mut columns: Vec<Arc<dyn PhysicalExpr>> = vec![];
                 for field in schema.fields() {
@@ -100,7 +101,8 @@ impl Compiler<'_> {
             LogicalPlan::EmptyRelation(empty) => {
                 let rows = usize::from(empty.produce_one_row);
                 let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(rows));
-                let columns = schema.fields().iter().map(|field| arrow::array::new_null_array(field.data_type(), rows)).collect();
+                let columns =
+                    schema.fields().iter().map(|field| arrow::array::new_null_array(field.data_type(), rows)).collect();
                 let batch = arrow::array::RecordBatch::try_new_with_options(schema.clone(), columns, &options)?;
                 Ok(self.dataflow.add(self.view, Kind::Constant(Changes::inserts(batch)), vec![], schema))
             }
@@ -163,8 +165,9 @@ impl Compiler<'_> {
         let bound = self.planner.state_bound(plan)?;
         let groups = aggregate.group_expr.len();
         let append_only = input_properties.append_only;
-        let operator = Aggregate::new(groups, calls, &self.dataflow.schema(computed), schema.clone(), append_only, bound)
-            .map_err(|error| self.of_view(error))?;
+        let operator =
+            Aggregate::new(groups, calls, &self.dataflow.schema(computed), schema.clone(), append_only, bound)
+                .map_err(|error| self.of_view(error))?;
         Ok(self.operator(operator, vec![computed], schema))
     }
 
@@ -176,10 +179,8 @@ impl Compiler<'_> {
     }
 
     fn join(&mut self, plan: &LogicalPlan, join: &logical::Join) -> Result<NodeId> {
-        let is_static = [
-            self.planner.node_properties(&join.left)?.is_static,
-            self.planner.node_properties(&join.right)?.is_static,
-        ];
+        let is_static =
+            [self.planner.node_properties(&join.left)?.is_static, self.planner.node_properties(&join.right)?.is_static];
         let mut inputs = vec![];
         let mut widths = [0, 0];
         for (side, (input, keys)) in [
@@ -240,8 +241,14 @@ impl Compiler<'_> {
             .map(|sort| (place(&sort.expr), SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first }))
             .collect();
         let computed = self.computed(input, &columns, &from)?;
-        let spec =
-            TopNSpec { partition, order, row_width, limit: top.limit, append_only_input, bound: self.planner.state_bound(plan)? };
+        let spec = TopNSpec {
+            partition,
+            order,
+            row_width,
+            limit: top.limit,
+            append_only_input,
+            bound: self.planner.state_bound(plan)?,
+        };
         let schema = plan.schema().inner().clone();
         let operator = TopN::new(spec, &self.dataflow.schema(computed), schema.clone())?;
         let node = self.operator(operator, vec![computed], schema.clone());

@@ -112,7 +112,11 @@ impl Dataflow {
     ///
     /// # Errors
     /// When the engine itself fails; a row that an expression fails on is told in the output instead.
-    pub fn step(&mut self, inputs: BTreeMap<String, Vec<Changes>>, watermarks: &BTreeMap<String, i64>) -> Result<StepOutput> {
+    pub fn step(
+        &mut self,
+        inputs: BTreeMap<String, Vec<Changes>>,
+        watermarks: &BTreeMap<String, i64>,
+    ) -> Result<StepOutput> {
         self.run(inputs, watermarks, None, false)
     }
 
@@ -160,15 +164,25 @@ impl Dataflow {
             let quiet = from.iter().all(Vec::is_empty);
             let changes = match &mut node.kind {
                 Kind::Input => vec![],
-                Kind::Constant(rows) => if first && rows.num_rows() > 0 { vec![rows.clone()] } else { vec![] },
+                Kind::Constant(rows) => {
+                    if first && rows.num_rows() > 0 {
+                        vec![rows.clone()]
+                    } else {
+                        vec![]
+                    }
+                }
                 Kind::Union => relabel(from.into_iter().flatten(), &node.schema)?,
                 Kind::Operator(operator) => {
                     if quiet && !operator.wants_empty_step() {
                         vec![]
                     } else {
                         let mut late = 0;
-                        let mut context =
-                            StepContext { watermarks, rejected: &mut output.rejected, view: &node.owner, late: &mut late };
+                        let mut context = StepContext {
+                            watermarks,
+                            rejected: &mut output.rejected,
+                            view: &node.owner,
+                            late: &mut late,
+                        };
                         let changes = operator.step(from, &mut context).map_err(|error| in_view(error, &node.owner))?;
                         if late > 0 {
                             *output.late.entry(node.owner.clone()).or_default() += late;

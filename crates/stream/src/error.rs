@@ -24,9 +24,13 @@ pub enum StreamError {
         "RM-4006: view '{view}' has changed since it was started (its state no longer fits). Give the new version another name, or start over with another --data folder"
     )]
     Changed { view: String },
-    #[error("RM-4007: another process has taken over this data folder (epoch {epoch} is already written); this one stops")]
+    #[error(
+        "RM-4007: another process has taken over this data folder (epoch {epoch} is already written); this one stops"
+    )]
     Fenced { epoch: u64 },
-    #[error("RM-4008: topic '{topic}' partition {partition} ends at offset {end}, before position {position} of the last checkpoint. Restore the log, or start over with another --data folder")]
+    #[error(
+        "RM-4008: topic '{topic}' partition {partition} ends at offset {end}, before position {position} of the last checkpoint. Restore the log, or start over with another --data folder"
+    )]
     LogBehind { topic: String, partition: i32, end: i64, position: i64 },
     #[error("{0}")]
     Log(#[from] rivermere_log::LogError),

@@ -9,8 +9,8 @@ pub mod client;
 
 mod connection;
 mod guard;
-mod server;
+mod listener;
 mod topic_configs;
 
 pub use broker::KafkaOptions;
-pub use server::KafkaServer;
+pub use listener::KafkaServer;

@@ -11,7 +11,8 @@ use rivermere_base::Code;
 use rivermere_format::{Encoder, JsonEncoder};
 use rivermere_serve::{ProblemKind, SqlOutput, SqlProblem};
 use rivermere_sql::{
-    Connector, Insert, ObjectKind, Parsed, RelationKind, Script, Show, SqlError, Statement, explain_streaming, suggestion,
+    Connector, Insert, ObjectKind, Parsed, RelationKind, Script, Show, SqlError, Statement, explain_streaming,
+    suggestion,
 };
 use rivermere_stream::runtime::NewObjects;
 use std::sync::Arc;
@@ -61,7 +62,11 @@ async fn statement(running: &Arc<Running>, parsed: &Parsed) -> Result<SqlOutput,
     }
 }
 
-async fn create_table(running: &Arc<Running>, create: &rivermere_sql::CreateTable, parsed: &Parsed) -> Result<SqlOutput, SqlProblem> {
+async fn create_table(
+    running: &Arc<Running>,
+    create: &rivermere_sql::CreateTable,
+    parsed: &Parsed,
+) -> Result<SqlOutput, SqlProblem> {
     let _one = running.catalog_changes.lock().await;
     let name = create.name.value.clone();
     if create.if_not_exists && running.planner.read().relations().contains_key(&name) {
@@ -80,7 +85,11 @@ async fn create_table(running: &Arc<Running>, create: &rivermere_sql::CreateTabl
     Ok(status("created", &name))
 }
 
-async fn create_view(running: &Arc<Running>, create: &rivermere_sql::CreateView, parsed: &Parsed) -> Result<SqlOutput, SqlProblem> {
+async fn create_view(
+    running: &Arc<Running>,
+    create: &rivermere_sql::CreateView,
+    parsed: &Parsed,
+) -> Result<SqlOutput, SqlProblem> {
     let _one = running.catalog_changes.lock().await;
     let name = create.name.value.clone();
     if create.if_not_exists && running.planner.read().relations().contains_key(&name) {
@@ -90,7 +99,8 @@ async fn create_view(running: &Arc<Running>, create: &rivermere_sql::CreateView,
         let mut planner = running.planner.write();
         let view = planner.plan_view(create, parsed).map_err(problem)?;
         if view.stored_as.is_some() {
-            rivermere_delta::table_schema(&view.plan.schema).map_err(|error| SqlProblem::new(Code(3008), error.to_string()))?;
+            rivermere_delta::table_schema(&view.plan.schema)
+                .map_err(|error| SqlProblem::new(Code(3008), error.to_string()))?;
         }
         planner.add_view(view.clone()).map_err(problem)?;
         view
@@ -103,13 +113,21 @@ async fn create_view(running: &Arc<Running>, create: &rivermere_sql::CreateView,
     Ok(status("created", &name))
 }
 
-async fn drop_object(running: &Arc<Running>, kind: ObjectKind, name: &str, if_exists: bool) -> Result<SqlOutput, SqlProblem> {
+async fn drop_object(
+    running: &Arc<Running>,
+    kind: ObjectKind,
+    name: &str,
+    if_exists: bool,
+) -> Result<SqlOutput, SqlProblem> {
     let _one = running.catalog_changes.lock().await;
     {
         let planner = running.planner.read();
         let relations = planner.relations();
         let fits = |relation: &rivermere_sql::Relation| {
-            matches!((&relation.kind, kind), (RelationKind::Table(_), ObjectKind::Table) | (RelationKind::View(_), ObjectKind::View))
+            matches!(
+                (&relation.kind, kind),
+                (RelationKind::Table(_), ObjectKind::Table) | (RelationKind::View(_), ObjectKind::View)
+            )
         };
         if !relations.get(name).is_some_and(fits) {
             if if_exists {
@@ -117,7 +135,8 @@ async fn drop_object(running: &Arc<Running>, kind: ObjectKind, name: &str, if_ex
             }
             let what = if kind == ObjectKind::Table { "table" } else { "view" };
             let names = relations.values().filter(|relation| fits(relation)).map(|relation| relation.name.as_str());
-            let mut problem = SqlProblem::new(Code(3002), format!("{what} '{name}' does not exist")).with_kind(ProblemKind::NotFound);
+            let mut problem =
+                SqlProblem::new(Code(3002), format!("{what} '{name}' does not exist")).with_kind(ProblemKind::NotFound);
             problem.hint = suggestion(name, names);
             return Err(problem);
         }
@@ -158,7 +177,8 @@ async fn insert_rows(running: &Arc<Running>, insert: &Insert, parsed: &Parsed) -
     let table = running.tables.read().get(name).cloned();
     let Some(table) = table else {
         let tables = running.tables.read();
-        let mut problem = SqlProblem::new(Code(3002), format!("table '{name}' does not exist")).with_kind(ProblemKind::NotFound);
+        let mut problem =
+            SqlProblem::new(Code(3002), format!("table '{name}' does not exist")).with_kind(ProblemKind::NotFound);
         problem.hint = suggestion(name, tables.keys().map(String::as_str));
         if running.views.get(name).is_some() {
             problem = SqlProblem::new(Code(7026), format!("'{name}' is a view: its rows come from its query"));
@@ -177,14 +197,19 @@ async fn insert_rows(running: &Arc<Running>, insert: &Insert, parsed: &Parsed) -
             .map(|column| {
                 let wanted = column.value.to_lowercase();
                 table.schema.fields().iter().find(|field| *field.name() == wanted).ok_or_else(|| {
-                    let mut problem = SqlProblem::new(Code(3002), format!("column '{wanted}' does not exist in '{name}'"));
+                    let mut problem =
+                        SqlProblem::new(Code(3002), format!("column '{wanted}' does not exist in '{name}'"));
                     problem.hint = suggestion(&wanted, table.schema.fields().iter().map(|field| field.name().as_str()));
                     problem
                 })
             })
             .collect::<Result<_, _>>()?
     };
-    let missing = table.schema.fields().iter().find(|field| !field.is_nullable() && !columns.iter().any(|column| column.name() == field.name()));
+    let missing = table
+        .schema
+        .fields()
+        .iter()
+        .find(|field| !field.is_nullable() && !columns.iter().any(|column| column.name() == field.name()));
     if let Some(missing) = missing {
         return Err(SqlProblem::new(Code(7027), format!("column '{}' may not be null", missing.name())));
     }
@@ -204,7 +229,9 @@ async fn insert_rows(running: &Arc<Running>, insert: &Insert, parsed: &Parsed) -
             .map(|(column, field)| cast(column, field.data_type()))
             .collect::<Result<Vec<ArrayRef>, _>>()
             .and_then(|arrays| RecordBatch::try_new(schema.clone(), arrays));
-        let rows = arrays.map_err(|error| SqlProblem::new(Code(7027), format!("the values do not fit '{name}': {error}")).with_kind(ProblemKind::Data))?;
+        let rows = arrays.map_err(|error| {
+            SqlProblem::new(Code(7027), format!("the values do not fit '{name}': {error}")).with_kind(ProblemKind::Data)
+        })?;
         for start in (0..rows.num_rows()).step_by(INSERT_ROWS) {
             let part = rows.slice(start, INSERT_ROWS.min(rows.num_rows() - start));
             let values = encoder.encode(&part).map_err(|error| SqlProblem::new(Code(7027), error.to_string()))?;
@@ -225,7 +252,12 @@ fn show_names(running: &Running, show: Show) -> SqlOutput {
         Show::Watermarks => {
             use rivermere_serve::Platform;
             let lines = running.status().watermarks.into_iter().map(|watermark| {
-                format!("{}.{} {}", watermark.table, watermark.column, watermark.watermark.unwrap_or_else(|| "-".into()))
+                format!(
+                    "{}.{} {}",
+                    watermark.table,
+                    watermark.column,
+                    watermark.watermark.unwrap_or_else(|| "-".into())
+                )
             });
             text_output("watermark", lines)
         }
@@ -235,7 +267,8 @@ fn show_names(running: &Running, show: Show) -> SqlOutput {
 fn describe(running: &Running, name: &str) -> Result<SqlOutput, SqlProblem> {
     let planner = running.planner.read();
     let Some(relation) = planner.relations().get(name) else {
-        let mut problem = SqlProblem::new(Code(3002), format!("'{name}' does not exist")).with_kind(ProblemKind::NotFound);
+        let mut problem =
+            SqlProblem::new(Code(3002), format!("'{name}' does not exist")).with_kind(ProblemKind::NotFound);
         problem.hint = suggestion(name, planner.relations().keys().map(String::as_str));
         return Err(problem);
     };
@@ -255,7 +288,10 @@ fn describe(running: &Running, name: &str) -> Result<SqlOutput, SqlProblem> {
 }
 
 fn status(what: &str, name: &str) -> SqlOutput {
-    let schema = Arc::new(Schema::new(vec![Field::new("status", DataType::Utf8, false), Field::new("name", DataType::Utf8, false)]));
+    let schema = Arc::new(Schema::new(vec![
+        Field::new("status", DataType::Utf8, false),
+        Field::new("name", DataType::Utf8, false),
+    ]));
     let column = |text: &str| Arc::new(arrow::array::StringArray::from_iter_values([text])) as ArrayRef;
     let batch = RecordBatch::try_new(schema.clone(), vec![column(what), column(name)]);
     SqlOutput { schema, batches: batch.into_iter().collect() }

@@ -24,13 +24,17 @@ pub(super) struct Instance {
 
 impl Instance {
     pub(super) fn lock(data: &Path) -> Result<Self, Problem> {
+        // The lock is the machine's own even when the data is on a simulated disk: it guards against other processes.
+        std::fs::create_dir_all(data)
+            .map_err(|error| Problem::new(7010, format!("cannot create {}: {error}", data.display())))?;
         let lock = LocalDisk::lock(&data.join("LOCK")).map_err(Problem::told)?;
         Ok(Self { path: data.join("instance.json"), _lock: lock })
     }
 
     /// Readable by the owner alone.
     pub(super) fn publish(&self, name: &str, addresses: &Addresses) -> Result<(), Problem> {
-        let failed = |error: std::io::Error| Problem::new(7014, format!("cannot write {}: {error}", self.path.display()));
+        let failed =
+            |error: std::io::Error| Problem::new(7014, format!("cannot write {}: {error}", self.path.display()));
         let file = InstanceFile { pid: std::process::id(), name: name.into(), addresses: addresses.clone() };
         let text = serde_json::to_string_pretty(&file).map_err(|error| Problem::new(7014, error.to_string()))?;
         let temporary = self.path.with_extension("tmp");

@@ -42,7 +42,8 @@ impl Lake {
             None => (self.root.clone(), path),
         };
         let shown = root.join(inner).display().to_string();
-        Location::new(Arc::new(DiskStore::new(self.disk.clone(), root)), StorePath::from(inner), self.disk.clone()).named(shown)
+        Location::new(Arc::new(DiskStore::new(self.disk.clone(), root)), StorePath::from(inner), self.disk.clone())
+            .named(shown)
     }
 
     /// How the committer opens the table of a stored view.

@@ -67,7 +67,8 @@ impl Assembly {
 
         let log_folder = settings.data.join("log");
         let (log_doors, folder) = (doors.clone(), log_folder.clone());
-        let log = blocking(move || Log::open(log_doors, &folder, LogOptions::default())).await?.map_err(Problem::told)?;
+        let log =
+            blocking(move || Log::open(log_doors, &folder, LogOptions::default())).await?.map_err(Problem::told)?;
         let kafka = KafkaServer::bind(log.clone(), settings.kafka, KafkaOptions::default())
             .await
             .map_err(|error| port_problem("kafka", settings.kafka, &error))?;
@@ -77,15 +78,10 @@ impl Assembly {
         let kept = add_kept(&mut planned, newest_manifest(disk.clone(), &state).map_err(Problem::told)?)?;
         let planner = Arc::new(RwLock::new(planned.planner));
         let lake = lake::Lake::new(disk.clone(), settings.data.clone(), settings.adopt);
-        let committer = Arc::new(Committer::new(disk.clone(), doors.clock.clone(), project.commit_interval(), lake.opener()));
-        let running = Running::new(
-            doors.clone(),
-            project.clone(),
-            planner.clone(),
-            log.clone(),
-            lake.clone(),
-            committer.clone(),
-        );
+        let committer =
+            Arc::new(Committer::new(disk.clone(), doors.clock.clone(), project.commit_interval(), lake.opener()));
+        let running =
+            Running::new(doors.clone(), project.clone(), planner.clone(), log.clone(), lake.clone(), committer.clone());
         let addresses = Addresses {
             http: http.local_addr().ok().map(|address| format!("http://{address}")),
             kafka: kafka.local_addr().ok().map(|address| address.to_string()),
@@ -112,7 +108,7 @@ impl Assembly {
             planner,
             objects: vec![from_files, kept],
             committer: committer.clone(),
-            options: EngineOptions::default(),
+            options: EngineOptions { epoch_interval: project.epoch_interval(), ..EngineOptions::default() },
         };
         let listener = Box::new(running.listener());
         let engine = blocking(move || start(config, listener)).await?.map_err(Problem::told)?;
@@ -194,14 +190,14 @@ impl Assembly {
 const FLUSH_LIMIT: Duration = Duration::from_secs(30);
 
 /// Objects that run but are in no file of the project: made by statements, or their file is gone. They are kept.
-fn add_kept(planned: &mut crate::project::Planned, manifest: Option<rivermere_stream::Manifest>) -> Result<NewObjects, Problem> {
+fn add_kept(
+    planned: &mut crate::project::Planned,
+    manifest: Option<rivermere_stream::Manifest>,
+) -> Result<NewObjects, Problem> {
     let mut kept = NewObjects { tables: vec![], views: vec![], ad_hoc: true };
     let Some(manifest) = manifest else { return Ok(kept) };
-    let mut waiting: Vec<_> = manifest
-        .objects
-        .into_iter()
-        .filter(|object| !planned.planner.relations().contains_key(&object.name))
-        .collect();
+    let mut waiting: Vec<_> =
+        manifest.objects.into_iter().filter(|object| !planned.planner.relations().contains_key(&object.name)).collect();
     // Tables first, then views as their inputs come.
     waiting.sort_by_key(|object| object.kind != "table");
     while !waiting.is_empty() {
@@ -237,8 +233,13 @@ fn add_kept(planned: &mut crate::project::Planned, manifest: Option<rivermere_st
 
 async fn listen(name: &str, address: SocketAddr) -> Result<TcpListener, Problem> {
     if !address.ip().is_loopback() {
-        return Err(Problem::new(7011, format!("--{name} {address}: only loopback addresses are listened on, since there is no authentication yet"))
-            .hint(format!("--{name} 127.0.0.1:{}", address.port())));
+        return Err(Problem::new(
+            7011,
+            format!(
+                "--{name} {address}: only loopback addresses are listened on, since there is no authentication yet"
+            ),
+        )
+        .hint(format!("--{name} 127.0.0.1:{}", address.port())));
     }
     TcpListener::bind(address).await.map_err(|error| port_problem(name, address, &error))
 }

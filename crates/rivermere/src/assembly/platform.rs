@@ -13,8 +13,8 @@ use rivermere_base::{Code, Doors, PartitionId, TopicName};
 use rivermere_batch::{Catalog, Query};
 use rivermere_log::{Log, TopicOptions, records};
 use rivermere_serve::{
-    Addresses, ChangeFeed, ChangeId, ColumnInfo, Dashboard, NodeKind, NodeStatus, Platform, ProblemKind, RunState, SinkStatus,
-    Snapshot, SqlOutput, SqlProblem, Status, ViewInfo, WatermarkStatus, dashboards,
+    Addresses, ChangeFeed, ChangeId, ColumnInfo, Dashboard, NodeKind, NodeStatus, Platform, ProblemKind, RunState,
+    SinkStatus, Snapshot, SqlOutput, SqlProblem, Status, ViewInfo, WatermarkStatus, dashboards,
 };
 use rivermere_sql::{Connector, Planner, TableDefinition, ViewDefinition};
 use rivermere_stream::runtime::{Committer, EngineHandle, EngineStatus};
@@ -219,8 +219,10 @@ impl Platform for Running {
         let engine = self.engine_status();
         let tables: Vec<Arc<TableDefinition>> = self.tables.read().values().cloned().collect();
         let cells = self.views.all();
-        let mut rows: BTreeMap<String, u64> =
-            tables.iter().map(|table| (table.name.clone(), engine.objects.get(&table.name).map_or(0, |object| object.rows))).collect();
+        let mut rows: BTreeMap<String, u64> = tables
+            .iter()
+            .map(|table| (table.name.clone(), engine.objects.get(&table.name).map_or(0, |object| object.rows)))
+            .collect();
         rows.extend(cells.iter().map(|cell| (cell.view.name.clone(), cell.changed_rows())));
         let rates = self.rates(&rows);
         let mut status = Status {
@@ -253,7 +255,17 @@ impl Platform for Running {
                     let id = format!("topic:{topic}");
                     if !status.nodes.iter().any(|node| node.id == id) {
                         let end = topic_rows(&self.log, topic);
-                        status.nodes.push(node(&id, NodeKind::Topic, topic.as_str(), rate, end, object.lag, 0, object.dead, "topic"));
+                        status.nodes.push(node(
+                            &id,
+                            NodeKind::Topic,
+                            topic.as_str(),
+                            rate,
+                            end,
+                            object.lag,
+                            0,
+                            object.dead,
+                            "topic",
+                        ));
                     }
                     status.edges.push((id, table.name.clone()));
                     (NodeKind::Source, format!("reads topic {topic}"))
@@ -277,7 +289,17 @@ impl Platform for Running {
             let rate = rates.get(&view.name).copied().unwrap_or(0.0);
             let rows = cell.snapshot().0.num_rows() as u64;
             let detail = format!("{} state entries, {} KiB", object.state_entries, object.state_bytes / 1024);
-            status.nodes.push(node(&view.name, NodeKind::View, &view.name, rate, rows, 0, object.late, object.dead, &detail));
+            status.nodes.push(node(
+                &view.name,
+                NodeKind::View,
+                &view.name,
+                rate,
+                rows,
+                0,
+                object.late,
+                object.dead,
+                &detail,
+            ));
             status.edges.extend(view.plan.inputs.iter().map(|input| (input.clone(), view.name.clone())));
             if let Some(stored) = &view.stored_as {
                 let id = format!("{}:{}", stored.format, view.name);
@@ -343,8 +365,10 @@ pub(super) async fn append(log: &Log, topic: &str, values: Vec<Bytes>, now_ms: i
             tracing::debug!(%error, "the topic is there already");
         }
     }
-    let records: Vec<records::Record> =
-        values.into_iter().map(|value| records::Record { value: Some(value), timestamp_ms: now_ms, ..Default::default() }).collect();
+    let records: Vec<records::Record> = values
+        .into_iter()
+        .map(|value| records::Record { value: Some(value), timestamp_ms: now_ms, ..Default::default() })
+        .collect();
     let batch = records::encode(&records, records::Compression::None)
         .map_err(|error| refused(7021, error.to_string(), ProblemKind::Invalid))?;
     let appended = log
@@ -355,7 +379,17 @@ pub(super) async fn append(log: &Log, topic: &str, values: Vec<Bytes>, now_ms: i
 }
 
 #[allow(clippy::too_many_arguments)]
-fn node(id: &str, kind: NodeKind, label: &str, rate: f64, rows: u64, lag: i64, late: u64, dead: u64, detail: &str) -> NodeStatus {
+fn node(
+    id: &str,
+    kind: NodeKind,
+    label: &str,
+    rate: f64,
+    rows: u64,
+    lag: i64,
+    late: u64,
+    dead: u64,
+    detail: &str,
+) -> NodeStatus {
     NodeStatus {
         id: id.into(),
         kind,

@@ -95,8 +95,7 @@ fn id_of(report: &StepReport) -> ChangeId {
 impl StepListener for Publisher {
     fn added(&mut self, view: &Arc<ViewDefinition>, snapshot: Snapshot, report: &StepReport) {
         let id = id_of(report);
-        let state =
-            CellState { snapshot, id, kept: VecDeque::new(), kept_rows: 0, kept_after: id, changed_rows: 0 };
+        let state = CellState { snapshot, id, kept: VecDeque::new(), kept_rows: 0, kept_after: id, changed_rows: 0 };
         let (sender, _) = broadcast::channel(FEED_STEPS);
         let cell = Cell { view: view.clone(), state: Mutex::new(state), sender };
         self.0.cells.write().insert(view.name.clone(), Arc::new(cell));

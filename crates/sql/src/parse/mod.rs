@@ -8,6 +8,6 @@ mod script;
 mod statements;
 mod windows;
 
-pub(crate) use statements::normalise;
 pub use script::{Parsed, Script};
+pub(crate) use statements::normalise;
 pub use statements::{CreateTable, CreateView, Emit, Insert, ObjectKind, Show, Statement, StoredAs, query_relations};

@@ -35,11 +35,11 @@ impl Script {
             let message = format!("{file} has {} bytes; at most {SCRIPT_LIMIT_BYTES} are read", text.len());
             return Err(SqlError::new(SqlError::SYNTAX, message));
         }
-        let tokens = Tokenizer::new(&StreamDialect, text)
-            .tokenize_with_location()
-            .map_err(|TokenizerError { message, location }| {
+        let tokens = Tokenizer::new(&StreamDialect, text).tokenize_with_location().map_err(
+            |TokenizerError { message, location }| {
                 SqlError::new(SqlError::SYNTAX, message).at(source.location_at(location.line, location.column))
-            })?;
+            },
+        )?;
         let mut statements = Vec::new();
         for tokens in tokens.split(|token| token.token == Token::SemiColon) {
             let Some((first, last)) = ends(tokens) else { continue };

@@ -20,10 +20,17 @@ pub enum Statement {
     CreateTable(CreateTable),
     CreateView(CreateView),
     Insert(Insert),
-    Drop { kind: ObjectKind, name: Ident, if_exists: bool },
+    Drop {
+        kind: ObjectKind,
+        name: Ident,
+        if_exists: bool,
+    },
     Query(Box<Query>),
     /// `EXPLAIN` of the batch plan, or `EXPLAIN STREAMING` of the incremental one.
-    Explain { streaming: bool, query: Box<Query> },
+    Explain {
+        streaming: bool,
+        query: Box<Query>,
+    },
     Show(Show),
     /// `DESCRIBE name`.
     Describe(Ident),
@@ -189,12 +196,13 @@ impl Reader<'_> {
         {
             return Ok(Statement::Query(self.query()?));
         }
-        let words = [
-            "CREATE", "INSERT", "DROP", "EXPLAIN", "SHOW", "DESCRIBE", "SELECT", "WITH", "VALUES",
-        ];
+        let words = ["CREATE", "INSERT", "DROP", "EXPLAIN", "SHOW", "DESCRIBE", "SELECT", "WITH", "VALUES"];
         let text = first.token.to_string();
         Err(SqlError::new(SqlError::SYNTAX, format!("'{text}' does not start a statement"))
-            .maybe_hint(crate::error::suggestion(&text, words).or_else(|| Some(format!("statements start with {}", words.join(", ")))))
+            .maybe_hint(
+                crate::error::suggestion(&text, words)
+                    .or_else(|| Some(format!("statements start with {}", words.join(", ")))),
+            )
             .at(self.source.location(first.span))
             .into())
     }
@@ -203,10 +211,13 @@ impl Reader<'_> {
         let place = self.parser.peek_token().span;
         if self.parser.parse_keyword(Keyword::OR) && !self.word("REFRESH") {
             self.parser.expect_keyword(Keyword::REPLACE)?;
-            return Err(SqlError::new(SqlError::SYNTAX, "CREATE OR REPLACE needs live replacement, which is not there")
-                .hint("give the changed view a new name, or start over with an empty data folder")
-                .at(self.source.location(place))
-                .into());
+            return Err(SqlError::new(
+                SqlError::SYNTAX,
+                "CREATE OR REPLACE needs live replacement, which is not there",
+            )
+            .hint("give the changed view a new name, or start over with an empty data folder")
+            .at(self.source.location(place))
+            .into());
         }
         let streaming = self.word("STREAMING");
         if self.parser.parse_keyword(Keyword::MATERIALIZED) {
@@ -282,8 +293,11 @@ impl Reader<'_> {
                     .at(self.source.location(format.span))
                     .into());
             }
-            let location =
-                if self.parser.parse_keyword(Keyword::LOCATION) { Some(self.parser.parse_literal_string()?) } else { None };
+            let location = if self.parser.parse_keyword(Keyword::LOCATION) {
+                Some(self.parser.parse_literal_string()?)
+            } else {
+                None
+            };
             stored_as = Some(StoredAs { format: "delta".into(), location });
         }
         self.parser.expect_keyword(Keyword::AS)?;
@@ -371,11 +385,13 @@ pub(crate) fn normalise(ident: &Ident) -> Ident {
 /// Cuts `EMIT …` off the end of a statement; sqlparser would take EMIT for an alias.
 fn split_emit(mut tokens: Vec<TokenWithSpan>, source: &Source) -> Result<(Vec<TokenWithSpan>, Option<Emit>), SqlError> {
     let is_word = |token: &TokenWithSpan, text: &str| matches!(&token.token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text));
-    let written: Vec<usize> = (0..tokens.len())
-        .filter(|index| !matches!(tokens[*index].token, Token::Whitespace(_) | Token::EOF))
-        .collect();
-    let Some(at) = written.iter().rposition(|index| is_word(&tokens[*index], "EMIT")) else { return Ok((tokens, None)) };
-    let words: Vec<String> = written[at + 1..].iter().map(|index| tokens[*index].token.to_string().to_uppercase()).collect();
+    let written: Vec<usize> =
+        (0..tokens.len()).filter(|index| !matches!(tokens[*index].token, Token::Whitespace(_) | Token::EOF)).collect();
+    let Some(at) = written.iter().rposition(|index| is_word(&tokens[*index], "EMIT")) else {
+        return Ok((tokens, None));
+    };
+    let words: Vec<String> =
+        written[at + 1..].iter().map(|index| tokens[*index].token.to_string().to_uppercase()).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let place = source.location(tokens[written[at]].span);
     let emit = match words.as_slice() {
@@ -424,10 +440,14 @@ impl Watermark {
     /// `WATERMARK FOR column AS column [- INTERVAL …]`.
     pub(crate) fn parse(column: &Ident, expr: &Expr) -> Result<Self, SqlError> {
         let wrong = || {
-            SqlError::new(SqlError::SYNTAX, format!("a watermark is the column or the column minus an interval, not '{expr}'"))
-                .hint(format!("WATERMARK FOR {column} AS {column} - INTERVAL '5' SECOND"))
+            SqlError::new(
+                SqlError::SYNTAX,
+                format!("a watermark is the column or the column minus an interval, not '{expr}'"),
+            )
+            .hint(format!("WATERMARK FOR {column} AS {column} - INTERVAL '5' SECOND"))
         };
-        let is_column = |expr: &Expr| matches!(expr, Expr::Identifier(ident) if normalise(ident).value == normalise(column).value);
+        let is_column =
+            |expr: &Expr| matches!(expr, Expr::Identifier(ident) if normalise(ident).value == normalise(column).value);
         let name = normalise(column).value;
         match expr {
             expr if is_column(expr) => Ok(Self { column: name, delay_us: 0 }),

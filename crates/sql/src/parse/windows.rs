@@ -110,9 +110,7 @@ impl Rewriter<'_> {
                  (SELECT *, unnest(hop_starts({column}, {slide}, {size})) AS window_start FROM {table})"
             )
         };
-        let mut parser = Parser::new(&StreamDialect)
-            .try_with_sql(&text)
-            .map_err(|error| wrong(&error.to_string()))?;
+        let mut parser = Parser::new(&StreamDialect).try_with_sql(&text).map_err(|error| wrong(&error.to_string()))?;
         parser.parse_query().map(Some).map_err(|error| wrong(&error.to_string()))
     }
 }

@@ -97,7 +97,8 @@ impl StateFiles {
             .map_err(|error| StreamError::Damaged { path: path.clone(), message: error.to_string() })?;
         let temporary = path.with_extension(format!("{}.tmp", manifest.generation));
         self.disk.crash_point(CrashPoint::BeforeManifestWrite);
-        let file = self.disk.open(&temporary, OpenMode::Write).map_err(StreamError::disk("cannot create", &temporary))?;
+        let file =
+            self.disk.open(&temporary, OpenMode::Write).map_err(StreamError::disk("cannot create", &temporary))?;
         file.set_len(0).map_err(StreamError::disk("cannot write", &temporary))?;
         file.write_all_at(&data, 0).map_err(StreamError::disk("cannot write", &temporary))?;
         self.disk.crash_point(CrashPoint::AfterManifestWrite);
@@ -149,7 +150,9 @@ impl StateFiles {
 
     fn remove(&self, path: &Path) -> Result<()> {
         match self.disk.remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StreamError::disk("cannot remove", path)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StreamError::disk("cannot remove", path)(error))
+            }
             _ => Ok(()),
         }
     }
@@ -160,7 +163,8 @@ impl StateFiles {
 
     /// Numbers in the names of a folder's finished files, ascending.
     fn numbered(&self, folder: &str) -> Result<Vec<u64>> {
-        let mut numbers: Vec<u64> = self.list(&self.root.join(folder))?.iter().filter_map(|path| number_of(path)).collect();
+        let mut numbers: Vec<u64> =
+            self.list(&self.root.join(folder))?.iter().filter_map(|path| number_of(path)).collect();
         numbers.sort_unstable();
         Ok(numbers)
     }

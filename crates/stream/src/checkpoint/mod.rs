@@ -13,11 +13,11 @@ mod run;
 mod staged;
 
 pub(crate) use files::StateFiles;
-pub use manifest::{Manifest, ObjectRecord, SinkRecord};
 pub(crate) use manifest::{FORMAT, RunRecord};
+pub use manifest::{Manifest, ObjectRecord, SinkRecord};
 pub(crate) use run::{RunBuilder, read_run};
-pub use staged::read_staged;
 pub(crate) use staged::encode_staged;
+pub use staged::read_staged;
 
 /// The newest manifest of a state folder, without starting anything.
 ///

@@ -113,7 +113,9 @@ pub(crate) fn read_run(
                 batch.column(2).as_binary_opt::<i32>()?,
             ))
         });
-        let Some(Some((nodes, keys, values))) = columns else { return Err(damaged("its columns are not those of a run".into())) };
+        let Some(Some((nodes, keys, values))) = columns else {
+            return Err(damaged("its columns are not those of a run".into()));
+        };
         for row in 0..batch.num_rows() {
             visit(nodes.value(row), keys.value(row), values.is_valid(row).then(|| values.value(row)))?;
         }

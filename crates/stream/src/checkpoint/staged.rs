@@ -35,13 +35,13 @@ pub fn read_staged(disk: &dyn Disk, path: &Path) -> Result<Vec<Changes>> {
     let file = disk.open(path, OpenMode::Read).map_err(StreamError::disk("cannot read", path))?;
     let mut data = vec![0; file.len().map_err(StreamError::disk("cannot read", path))? as usize];
     file.read_exact_at(&mut data, 0).map_err(StreamError::disk("cannot read", path))?;
-    let reader =
-        FileReader::try_new(std::io::Cursor::new(data), None).map_err(|error| damaged(error.to_string()))?;
+    let reader = FileReader::try_new(std::io::Cursor::new(data), None).map_err(|error| damaged(error.to_string()))?;
     let mut changes = vec![];
     for batch in reader {
         let batch = batch.map_err(|error| damaged(error.to_string()))?;
         let width = batch.num_columns().checked_sub(1).ok_or_else(|| damaged("it has no columns".into()))?;
-        let weights = batch.column(width).as_primitive_opt::<Int64Type>().ok_or_else(|| damaged("it has no weights".into()))?;
+        let weights =
+            batch.column(width).as_primitive_opt::<Int64Type>().ok_or_else(|| damaged("it has no weights".into()))?;
         let rows = batch.project(&(0..width).collect::<Vec<_>>())?;
         if weights.values().iter().all(|weight| *weight == 1) {
             changes.push(Changes::inserts(rows));

@@ -153,7 +153,8 @@ impl<T: ArrowPrimitiveType<Native: Into<i128> + TryFrom<i128>>> Accumulate for S
                 (0, _) => None,
                 (_, Ok(value)) => Some(value),
                 (_, Err(_)) => {
-                    let message = format!("SUM is out of range of {}: cast its argument to DECIMAL or DOUBLE", T::DATA_TYPE);
+                    let message =
+                        format!("SUM is out of range of {}: cast its argument to DECIMAL or DOUBLE", T::DATA_TYPE);
                     return Err(StreamError::Operator { view: String::new(), message });
                 }
             });
@@ -541,7 +542,8 @@ mod tests {
 
     #[test]
     fn an_average_of_decimals_has_the_outputs_scale() {
-        let mut average = accumulator("avg", &DataType::Decimal128(10, 2), &DataType::Decimal128(14, 6), false).unwrap();
+        let mut average =
+            accumulator("avg", &DataType::Decimal128(10, 2), &DataType::Decimal128(14, 6), false).unwrap();
         average.resize(1);
         let values: ArrayRef = Arc::new(Decimal128Array::from(vec![100, 201]).with_precision_and_scale(10, 2).unwrap());
         average.update(&[0, 0], &values, &[1, 1]).unwrap();

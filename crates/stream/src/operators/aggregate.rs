@@ -170,7 +170,13 @@ impl Aggregate {
     }
 
     /// −old and +new of the touched groups, without those whose row stays the same.
-    fn difference(&self, old_slots: &[u32], old: &[ArrayRef], new_slots: &[u32], new: &[ArrayRef]) -> Result<Vec<Changes>> {
+    fn difference(
+        &self,
+        old_slots: &[u32],
+        old: &[ArrayRef],
+        new_slots: &[u32],
+        new: &[ArrayRef],
+    ) -> Result<Vec<Changes>> {
         let old_rows = self.result_codec.encode(old, old_slots.len())?;
         let new_rows = self.result_codec.encode(new, new_slots.len())?;
         let mut new_at = std::collections::HashMap::with_capacity(new_slots.len());
@@ -185,7 +191,8 @@ impl Aggregate {
                 _ => minus.push(index as u64),
             }
         }
-        let plus: Vec<u64> = (0..new_slots.len()).filter(|index| !unchanged[*index]).map(|index| index as u64).collect();
+        let plus: Vec<u64> =
+            (0..new_slots.len()).filter(|index| !unchanged[*index]).map(|index| index as u64).collect();
         if minus.is_empty() && plus.is_empty() {
             return Ok(vec![]);
         }
@@ -194,8 +201,7 @@ impl Aggregate {
             .map(|index| self.keys.key(old_slots[*index as usize]))
             .chain(plus.iter().map(|index| self.keys.key(new_slots[*index as usize])));
         let mut columns = self.group_codec.decode(keys)?;
-        let weights: Int64Array =
-            minus.iter().map(|_| -1).chain(plus.iter().map(|_| 1)).collect();
+        let weights: Int64Array = minus.iter().map(|_| -1).chain(plus.iter().map(|_| 1)).collect();
         let (minus, plus) = (UInt64Array::from(minus), UInt64Array::from(plus));
         for (old, new) in old.iter().zip(new) {
             let (old, new) = (take(old, &minus, None)?, take(new, &plus, None)?);
@@ -301,7 +307,8 @@ impl Operator for Aggregate {
             accumulator.decode(slot, &mut bytes).ok_or_else(damaged)?;
         }
         self.unborn = false;
-        if new && let Some((column, _)) = self.bound
+        if new
+            && let Some((column, _)) = self.bound
             && let Some(time) = self.time_of(slot, column)?
         {
             self.by_time.entry(time).or_default().push(slot);

@@ -259,7 +259,13 @@ impl Join {
         Ok(())
     }
 
-    fn right_pairs(&mut self, pairs: &mut Pairs, delta: &Delta, context: &mut StepContext, out: &mut Vec<Changes>) -> Result<()> {
+    fn right_pairs(
+        &mut self,
+        pairs: &mut Pairs,
+        delta: &Delta,
+        context: &mut StepContext,
+        out: &mut Vec<Changes>,
+    ) -> Result<()> {
         let pairs = std::mem::take(pairs);
         if pairs.len() == 0 {
             return Ok(());
@@ -436,7 +442,12 @@ fn take_columns(changes: &Changes, rows: &[u64], width: usize) -> Result<Vec<Arr
 }
 
 /// Pairs that a condition holds for. A pair that it fails on is rejected, alone.
-fn holding(residual: &Arc<dyn PhysicalExpr>, batch: &RecordBatch, weights: &[i64], context: &mut StepContext) -> Vec<usize> {
+fn holding(
+    residual: &Arc<dyn PhysicalExpr>,
+    batch: &RecordBatch,
+    weights: &[i64],
+    context: &mut StepContext,
+) -> Vec<usize> {
     if let Ok(mask) = predicate(residual, batch) {
         return (0..batch.num_rows()).filter(|row| mask.value(*row)).collect();
     }

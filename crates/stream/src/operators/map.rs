@@ -54,7 +54,12 @@ impl Map {
             Err(error) if changes.num_rows() == 1 => {
                 let reason = error.strip_backtrace();
                 let row = crate::source::row_as_json(changes.batch(), 0);
-                context.rejected.push(RejectedRow { view: context.view.to_string(), row, reason, weight: changes.weight(0) });
+                context.rejected.push(RejectedRow {
+                    view: context.view.to_string(),
+                    row,
+                    reason,
+                    weight: changes.weight(0),
+                });
             }
             Err(_) => {
                 let half = changes.num_rows() / 2;

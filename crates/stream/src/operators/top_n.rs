@@ -48,7 +48,8 @@ impl TopN {
     pub(crate) fn new(spec: TopNSpec, input: &SchemaRef, schema: SchemaRef) -> Result<Self> {
         let data_type = |column: usize| input.field(column).data_type().clone();
         let partition: Vec<DataType> = spec.partition.iter().map(|column| data_type(*column)).collect();
-        let order = spec.order.iter().map(|(column, options)| SortField::new_with_options(data_type(*column), *options));
+        let order =
+            spec.order.iter().map(|(column, options)| SortField::new_with_options(data_type(*column), *options));
         let rows: Vec<DataType> = (0..spec.row_width).map(data_type).collect();
         Ok(Self {
             partition_codec: RowCodec::new(&partition)?,
@@ -245,7 +246,8 @@ impl Operator for TopN {
                 let (weight, row) = value.split_first_chunk::<8>().ok_or_else(damaged)?;
                 let (slot, new) = self.intern(partition);
                 if new && let Some((column, _)) = &self.spec.bound {
-                    let at = self.spec.partition.iter().position(|partition| partition == column).ok_or_else(damaged)?;
+                    let at =
+                        self.spec.partition.iter().position(|partition| partition == column).ok_or_else(damaged)?;
                     let times = microseconds(&self.partition_codec.decode([partition])?[at])?;
                     self.index_time(slot, times.is_valid(0).then(|| times.value(0)));
                 }

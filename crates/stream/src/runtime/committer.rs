@@ -14,7 +14,8 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 /// Opens the table behind a stored view.
-pub type OpenSink = dyn Fn(Arc<ViewDefinition>, SinkId) -> BoxFuture<'static, Result<Arc<dyn TableSink>, TableError>> + Send + Sync;
+pub type OpenSink =
+    dyn Fn(Arc<ViewDefinition>, SinkId) -> BoxFuture<'static, Result<Arc<dyn TableSink>, TableError>> + Send + Sync;
 
 /// Staged files that a table may not have yet, oldest first.
 #[derive(Debug, Default)]
@@ -102,7 +103,8 @@ impl Committer {
         sinks
             .iter()
             .map(|(view, sink)| {
-                let progress = SinkProgress { confirmed: sink.confirmed, waiting: sink.waiting.len(), error: sink.error.clone() };
+                let progress =
+                    SinkProgress { confirmed: sink.confirmed, waiting: sink.waiting.len(), error: sink.error.clone() };
                 (view.clone(), progress)
             })
             .collect()
@@ -165,14 +167,19 @@ impl Committer {
         let is_due = |view: &str, sink: &Sink| {
             // A table is opened at once, so that a wrong one is told at once.
             let rested = committed_at.get(view).is_none_or(|at| now.saturating_sub(*at) >= self.interval);
-            let failed = sink.error.is_some() && committed_at.get(view).is_some_and(|at| now.saturating_sub(*at) < RETRY_AFTER);
+            let failed =
+                sink.error.is_some() && committed_at.get(view).is_some_and(|at| now.saturating_sub(*at) < RETRY_AFTER);
             !sink.broken && !failed && (!sink.waiting.is_empty() || sink.confirmed.is_none()) && (rested || flush)
         };
         sinks.iter().filter(|(view, sink)| is_due(view, sink)).map(|(view, _)| view.clone()).collect()
     }
 
     /// The error, and whether trying again may help.
-    async fn commit(&self, view: &str, tables: &mut BTreeMap<String, Arc<dyn TableSink>>) -> Result<(), (String, bool)> {
+    async fn commit(
+        &self,
+        view: &str,
+        tables: &mut BTreeMap<String, Arc<dyn TableSink>>,
+    ) -> Result<(), (String, bool)> {
         let told = |error: TableError| (error.to_string(), error.is_retryable());
         let (definition, files) = {
             let sinks = self.sinks.lock();
@@ -196,7 +203,8 @@ impl Committer {
             for (epoch, path) in files {
                 let disk = self.disk.clone();
                 let read = tokio::task::spawn_blocking(move || read_staged(disk.as_ref(), &path)).await;
-                let changes = read.map_err(|error| (error.to_string(), true))?.map_err(|error| (error.to_string(), false))?;
+                let changes =
+                    read.map_err(|error| (error.to_string(), true))?.map_err(|error| (error.to_string(), false))?;
                 epochs.push(StagedEpoch { epoch, changes });
             }
             table.commit(epochs).await.map_err(told)?.epoch

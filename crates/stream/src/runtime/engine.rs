@@ -2,7 +2,9 @@
 
 use super::committer::{Committer, StagedFiles};
 use super::handle::{Command, EngineStatus, NewObjects, StepListener, StepReport};
-use crate::checkpoint::{FORMAT, Manifest, ObjectRecord, RunBuilder, RunRecord, SinkRecord, StateFiles, encode_staged, read_run};
+use crate::checkpoint::{
+    FORMAT, Manifest, ObjectRecord, RunBuilder, RunRecord, SinkRecord, StateFiles, encode_staged, read_run,
+};
 use crate::compile::{needed_columns, table_input_schema};
 use crate::dataflow::{Dataflow, StepOutput};
 use crate::error::{Result, StreamError};
@@ -10,7 +12,7 @@ use crate::source::{DeadLetter, PartitionPosition, TopicReader, read_file};
 use crate::state::{RowCodec, consolidate};
 use crossbeam_channel::Receiver;
 use parking_lot::{Mutex, RwLock};
-use rivermere_base::{Changes, Clock, CrashPoint, Doors, Epoch, PartitionId, Step, TopicName};
+use rivermere_base::{Changes, CrashPoint, Doors, Epoch, PartitionId, Step, TopicName};
 use rivermere_log::{Log, TopicOptions, records};
 use rivermere_sql::{Connector, Planner, TableDefinition, ViewDefinition};
 use std::collections::{BTreeMap, BTreeSet};
@@ -166,7 +168,8 @@ impl Engine {
         let mut fresh = vec![];
         let mut old = vec![];
         for NewObjects { tables, views, ad_hoc } in objects {
-            let (known_views, new_views): (Vec<_>, Vec<_>) = views.into_iter().partition(|view| known.contains_key(&view.name));
+            let (known_views, new_views): (Vec<_>, Vec<_>) =
+                views.into_iter().partition(|view| known.contains_key(&view.name));
             for view in &known_views {
                 let fingerprint = known.get(&view.name).and_then(|record| record.fingerprint.as_ref());
                 if fingerprint != Some(&view.plan.fingerprint) {
@@ -219,7 +222,12 @@ impl Engine {
         self.dataflow.restored()
     }
 
-    fn add_tables(&mut self, tables: &[Arc<TableDefinition>], views: &[Arc<ViewDefinition>], ad_hoc: bool) -> Result<()> {
+    fn add_tables(
+        &mut self,
+        tables: &[Arc<TableDefinition>],
+        views: &[Arc<ViewDefinition>],
+        ad_hoc: bool,
+    ) -> Result<()> {
         let needed = needed_columns(views);
         for table in tables {
             if let Connector::Topic { topic, partitions } = &table.connector {
@@ -363,10 +371,11 @@ impl Engine {
     }
 
     fn open_sink(&mut self, view: &Arc<ViewDefinition>) {
-        let record = self
-            .sinks
-            .entry(view.name.clone())
-            .or_insert_with(|| SinkRecord { view: view.name.clone(), staged: vec![], confirmed: Epoch(0) });
+        let record = self.sinks.entry(view.name.clone()).or_insert_with(|| SinkRecord {
+            view: view.name.clone(),
+            staged: vec![],
+            confirmed: Epoch(0),
+        });
         let files = StagedFiles {
             epochs: record.staged.iter().map(|epoch| (*epoch, self.files.staged_path(&view.name, *epoch))).collect(),
         };
@@ -401,7 +410,9 @@ impl Engine {
             let stepped = self.poll()?;
             let now = clock.monotonic();
             self.changed |= self.take_confirmations();
-            if self.changed && (now - sealed_at >= self.options.epoch_interval || self.dead.len() >= self.options.dead_letters) {
+            if self.changed
+                && (now - sealed_at >= self.options.epoch_interval || self.dead.len() >= self.options.dead_letters)
+            {
                 self.seal()?;
                 sealed_at = clock.monotonic();
             }
@@ -415,12 +426,15 @@ impl Engine {
                 return Ok(());
             }
             if !stepped {
-                wait(&appended, self.options.step_interval, clock.as_ref());
+                wait(&appended, self.options.step_interval);
             }
         }
     }
 
-    fn commands(&mut self, commands: &Receiver<Command>) -> Result<Option<tokio::sync::oneshot::Sender<Result<Epoch>>>> {
+    fn commands(
+        &mut self,
+        commands: &Receiver<Command>,
+    ) -> Result<Option<tokio::sync::oneshot::Sender<Result<Epoch>>>> {
         while let Ok(command) = commands.try_recv() {
             match command {
                 Command::Add(objects, reply) => {
@@ -674,7 +688,8 @@ impl Engine {
             let failed = |message: String| StreamError::Records { topic: topic.clone(), message };
             let name = TopicName::new(&topic).map_err(|error| failed(error.to_string()))?;
             self.ensure_topic(&name, 1)?;
-            let batch = records::encode(&letters, records::Compression::None).map_err(|error| failed(error.to_string()))?;
+            let batch =
+                records::encode(&letters, records::Compression::None).map_err(|error| failed(error.to_string()))?;
             entries.push((name, PartitionId(0), batch));
         }
         self.doors.disk.crash_point(CrashPoint::BeforeDeadLetterAppend);
@@ -746,11 +761,10 @@ fn net(view: &ViewDefinition, changes: Vec<Changes>) -> Result<Vec<Changes>> {
 }
 
 /// Waits until something is appended, at most a moment, and at least one step interval so that small appends are taken
-/// together.
-fn wait(appended: &tokio::sync::watch::Receiver<u64>, step_interval: Duration, clock: &dyn Clock) {
-    const LONGEST: Duration = Duration::from_millis(50);
-    let start = clock.monotonic();
-    while clock.monotonic() - start < LONGEST {
+/// together. Counted in pauses and not by the clock, which stands still in a simulated world.
+fn wait(appended: &tokio::sync::watch::Receiver<u64>, step_interval: Duration) {
+    const PAUSES: u32 = 12;
+    for _ in 0..PAUSES {
         std::thread::sleep(step_interval.max(Duration::from_millis(1)));
         if appended.has_changed().unwrap_or(true) {
             return;

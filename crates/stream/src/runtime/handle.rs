@@ -149,7 +149,8 @@ impl EngineHandle {
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<T> {
-        let stopped = || StreamError::Stopped(self.status.lock().failed.clone().unwrap_or_else(|| "it was asked to".into()));
+        let stopped =
+            || StreamError::Stopped(self.status.lock().failed.clone().unwrap_or_else(|| "it was asked to".into()));
         let (reply, answer) = oneshot::channel();
         self.commands.send(command(reply)).map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?

@@ -6,4 +6,4 @@ mod handle;
 
 pub use committer::{Committer, SinkProgress};
 pub use engine::{EngineConfig, EngineOptions};
-pub use handle::{EngineHandle, EngineStatus, NewObjects, ObjectStatus, StepReport, StepListener, start};
+pub use handle::{EngineHandle, EngineStatus, NewObjects, ObjectStatus, StepListener, StepReport, start};

@@ -74,7 +74,11 @@ impl TopicReader {
     ///
     /// # Errors
     /// When a column's type has no JSON form.
-    pub fn new(table: Arc<TableDefinition>, schema: SchemaRef, positions: Vec<PartitionPosition>) -> Result<Option<Self>> {
+    pub fn new(
+        table: Arc<TableDefinition>,
+        schema: SchemaRef,
+        positions: Vec<PartitionPosition>,
+    ) -> Result<Option<Self>> {
         let Connector::Topic { topic, .. } = &table.connector else { return Ok(None) };
         let failed = |message: String| StreamError::Records { topic: topic.to_string(), message };
         // A record is judged by the columns that are used, those that may not be null, and its event time.
@@ -220,7 +224,10 @@ impl TopicReader {
         }
         if taken.is_empty() {
             // Only transaction markers or records below the position: step over them.
-            let last = records::Batches::new(batches).filter_map(std::result::Result::ok).map(|batch| batch.last_offset()).max();
+            let last = records::Batches::new(batches)
+                .filter_map(std::result::Result::ok)
+                .map(|batch| batch.last_offset())
+                .max();
             self.positions[partition].offset = last.map_or(from, |last| last + 1).min(end).max(from);
             return Ok(());
         }
@@ -262,7 +269,8 @@ impl TopicReader {
         self.positions[partition].offset = next;
         if decoded.batch.num_rows() > 0 {
             let lateness: ArrayRef = Arc::new(self.lateness(partition, &decoded.batch)?);
-            let column = |column: &Option<usize>| column.map_or(&lateness, |column| decoded.batch.column(column)).clone();
+            let column =
+                |column: &Option<usize>| column.map_or(&lateness, |column| decoded.batch.column(column)).clone();
             let columns: Vec<ArrayRef> = self.projection.iter().map(column).collect();
             polled.changes.push(Changes::inserts(RecordBatch::try_new(self.schema.clone(), columns)?));
         }

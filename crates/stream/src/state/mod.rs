@@ -5,5 +5,5 @@ mod key_table;
 mod rows;
 
 pub use key_table::KeyTable;
-pub use rows::{EncodedRows, RowCodec, consolidate, row_hash};
 pub(crate) use rows::take;
+pub use rows::{EncodedRows, RowCodec, consolidate, row_hash};

@@ -69,10 +69,6 @@ impl EncodedRows {
         }
     }
 
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len).map(|index| self.get(index))
     }

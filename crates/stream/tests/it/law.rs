@@ -2,7 +2,9 @@
 //! in part: a checkpoint and restore at any step changes nothing.
 
 use crate::oracle::{Multiset, add, answer, integrate, multiset};
-use arrow::array::{ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray};
+use arrow::array::{
+    ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
 use rivermere_base::Changes;
 use rivermere_sql::{Planner, Properties, Relation, RelationKind, Script, Statement, ViewDefinition};
@@ -117,7 +119,8 @@ fn random_rows(random: &mut Random, schema: &SchemaRef, rows: usize) -> RecordBa
                 }))),
                 DataType::Utf8 => Arc::new(StringArray::from_iter((0..rows).map(|_| {
                     let value = random.below(3) as i64;
-                    maybe(random, value).map(|value| ["a", "bb", "a longer text than thirty-two bytes, by far"][value as usize])
+                    maybe(random, value)
+                        .map(|value| ["a", "bb", "a longer text than thirty-two bytes, by far"][value as usize])
                 }))),
                 DataType::Timestamp(TimeUnit::Millisecond, None) => {
                     Arc::new(TimestampMillisecondArray::from_iter((0..rows).map(|_| {
@@ -198,16 +201,26 @@ pub fn check_law(sql: &str, append_only: bool, seed: u64) {
             let expected = answer(view, &contents);
             let expected_rows = multiset(&expected);
             let snapshot = pipeline.dataflow.snapshot(&view.name).unwrap().batches().unwrap();
-            assert_eq!(multiset(&snapshot), expected_rows, "snapshot of {}, seed {seed}, step {step}\n{sql}", view.name);
+            assert_eq!(
+                multiset(&snapshot),
+                expected_rows,
+                "snapshot of {}, seed {seed}, step {step}\n{sql}",
+                view.name
+            );
             let emitted = outputs.get(&view.name).cloned().unwrap_or_default();
             assert_eq!(emitted, expected_rows, "changes of {}, seed {seed}, step {step}\n{sql}", view.name);
             contents.insert(view.name.clone(), expected);
         }
         // Now and then the process stops after a checkpoint and another takes over.
         if random.below(3) == 0 {
-            pipeline.dataflow.checkpoint_entries(|id, key, value| saved.push((id.into(), key.into(), value.map(Into::into)))).unwrap();
+            pipeline
+                .dataflow
+                .checkpoint_entries(|id, key, value| saved.push((id.into(), key.into(), value.map(Into::into))))
+                .unwrap();
             let mut restored = dataflow(&pipeline.planner, &pipeline.views, &pipeline.schemas);
-            restored.restore_entries(saved.iter().map(|(id, key, value)| (id.as_str(), key.as_slice(), value.as_deref()))).unwrap();
+            restored
+                .restore_entries(saved.iter().map(|(id, key, value)| (id.as_str(), key.as_slice(), value.as_deref())))
+                .unwrap();
             pipeline.dataflow = restored;
         }
     }

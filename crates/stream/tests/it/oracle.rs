@@ -1,7 +1,7 @@
 //! The batch answer to the same plan, by DataFusion.
 
-use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, RecordBatch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
+use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::{MemTable, provider_as_source};
@@ -9,7 +9,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use rivermere_base::Changes;
-use rivermere_sql::{LATENESS_COLUMN, ViewDefinition};
+use rivermere_sql::ViewDefinition;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -108,11 +108,4 @@ pub fn integrate(schema: &SchemaRef, changes: &[Changes]) -> Vec<RecordBatch> {
         .collect();
     let columns = converter.convert_rows(kept.iter().map(|row| parser.parse(row))).unwrap();
     vec![RecordBatch::try_new(schema.clone(), columns).unwrap()]
-}
-
-/// `schema` with the hidden lateness column.
-pub fn with_lateness(schema: &SchemaRef) -> SchemaRef {
-    let mut fields: Vec<Arc<Field>> = schema.fields().iter().cloned().collect();
-    fields.push(Arc::new(Field::new(LATENESS_COLUMN, DataType::Int64, false)));
-    Arc::new(Schema::new(fields))
 }
