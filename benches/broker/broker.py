@@ -1,8 +1,8 @@
 """Our broker beside Apache Kafka, with one client for both: librdkafka, through confluent-kafka.
 
-usage: python broker.py OURS [--rounds 3] [--records 300000]
+usage: python broker.py OURS [--rounds 3] [--records 300000] [--kafka 'cargo xtask peers kafka']
 
-OURS is the example binary `broker` of rivermere-log, built with --release. Kafka is started by `cargo xtask peers kafka`.
+OURS is the example binary `broker` of rivermere-log; Kafka is started by the command given.
 Both run from start to end; every round measures one after the other, in turns, so that what else the machine does
 reaches both. One topic of one partition, acks=all, no compression, linger 5 ms for throughput and 0 for latency.
 
@@ -180,10 +180,11 @@ def main():
     parser.add_argument("ours")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--records", type=int, default=300_000)
+    parser.add_argument("--kafka", default="cargo xtask peers kafka")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         ours = Broker("ours", [options.ours, f"{folder}/ours", "0"], r"listening on (\S+)")
-        kafka = Broker("kafka", ["cargo", "xtask", "peers", "kafka"], r"READY kafka (\S+)")
+        kafka = Broker("kafka", options.kafka.split(), r"READY kafka (\S+)")
         brokers = [ours, kafka]
         try:
             for broker in brokers:
