@@ -100,6 +100,9 @@ pub(super) struct Engine {
     changed: bool,
 }
 
+/// Steps that are run before an epoch that was asked for.
+const SEAL_STEPS: usize = 64;
+
 impl Engine {
     pub(super) fn open(
         config: EngineConfig,
@@ -452,7 +455,12 @@ impl Engine {
                     let _ = reply.send(self.seal().map(|_| ()));
                 }
                 Command::Seal(reply) => {
-                    while self.poll()? {}
+                    // What waits now; a producer that never pauses must not hold the answer up.
+                    for _ in 0..SEAL_STEPS {
+                        if !self.poll()? {
+                            break;
+                        }
+                    }
                     let _ = reply.send(self.seal());
                 }
                 Command::Stop(reply) => {
