@@ -1,6 +1,11 @@
 //! The whole platform, through the doors that its users have.
 
+mod clients;
 mod crash;
 mod harness;
 mod journey;
+mod kill;
+mod lake;
+mod pages;
+mod process;
 mod sql;

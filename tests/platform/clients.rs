@@ -1,0 +1,150 @@
+//! Clients that others wrote, against the real binary: four Kafka clients, psql and psycopg.
+
+use crate::process::{Process, checkout, run, succeed, tool};
+use serde_json::Value;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Longest run of one client's script; each of its checks gives up earlier.
+const LIMIT: Duration = Duration::from_secs(240);
+
+/// `rivermere run` of a project without statements.
+fn empty_project() -> (TempDir, Process) {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("rivermere.toml"), "name = \"empty\"\n").unwrap();
+    let process = Process::start(folder.path(), &folder.path().join("data"), &["run", "."]);
+    (folder, process)
+}
+
+fn script(program: &Path, words: &[&str], broker: &str) {
+    let mut command = Command::new(program);
+    command.args(words).arg(broker).current_dir(checkout().join("tests/clients"));
+    let (status, text) = run(&mut command, LIMIT);
+    assert!(
+        status.success() && text.contains(" ok, 0 failed") && !text.contains("\nFAIL "),
+        "{command:?}: {status}\n{text}"
+    );
+}
+
+#[test]
+fn kcat() {
+    let Some(_) = tool("RIVERMERE_KCAT") else { return };
+    let (_folder, process) = empty_project();
+    script(Path::new("bash"), &["kcat.sh"], &process.kafka);
+}
+
+#[test]
+fn confluent_kafka() {
+    let Some(python) = tool("RIVERMERE_PYTHON") else { return };
+    let (_folder, process) = empty_project();
+    script(&python, &["confluent.py"], &process.kafka);
+}
+
+#[test]
+fn kafka_python() {
+    let Some(python) = tool("RIVERMERE_PYTHON") else { return };
+    let (_folder, process) = empty_project();
+    script(&python, &["kafka_python.py"], &process.kafka);
+}
+
+#[test]
+fn the_java_client_in_each_version() {
+    let Some((java, jars)) = tool("RIVERMERE_JAVA").zip(tool("RIVERMERE_KAFKA_JARS")) else { return };
+    let mut versions: Vec<_> =
+        std::fs::read_dir(&jars).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    versions.sort();
+    assert!(versions.len() >= 2, "{versions:?}");
+    let (_folder, process) = empty_project();
+    for version in versions {
+        println!("kafka-clients {}", version.file_name().unwrap().display());
+        let jars = format!("{}/*", version.display());
+        script(&java, &["-cp", &jars, "JavaClients.java"], &process.kafka);
+    }
+}
+
+/// A view over a few flights, made by statements.
+fn with_a_view() -> (TempDir, Process) {
+    let (folder, mut process) = empty_project();
+    process.sql(
+        "CREATE TABLE departures (flight_id BIGINT NOT NULL, origin TEXT NOT NULL, dep_delay DOUBLE, departed_at TIMESTAMP(3), \
+         WATERMARK FOR departed_at AS departed_at - INTERVAL '2' HOUR) \
+         WITH ('connector' = 'kafka', 'topic' = 'departures', 'format' = 'json')",
+    );
+    process.sql(
+        "CREATE MATERIALIZED VIEW delays_by_airport AS \
+         SELECT origin, window_start, COUNT(*) AS departures, AVG(dep_delay) AS avg_delay \
+         FROM TABLE(TUMBLE(TABLE departures, DESCRIPTOR(departed_at), INTERVAL '1' HOUR)) GROUP BY origin, window_start",
+    );
+    process.sql(
+        "INSERT INTO departures VALUES (1, 'EWR', 2.0, TIMESTAMP '2013-01-01 05:17:00'), \
+         (2, 'EWR', 3.0, TIMESTAMP '2013-01-01 05:40:00'), (3, 'JFK', NULL, TIMESTAMP '2013-01-01 05:44:00')",
+    );
+    process.wait_for("the view", |process| {
+        let rows = process.sql("SELECT SUM(departures) AS n FROM delays_by_airport");
+        (rows[0]["n"] == Value::from(3)).then_some(())
+    });
+    (folder, process)
+}
+
+#[test]
+fn psql_describes_lists_and_reads() {
+    let Some(psql) = tool("RIVERMERE_PSQL") else { return };
+    let (_folder, process) = with_a_view();
+    let ask = |statements: &[&str]| {
+        let mut command = Command::new(&psql);
+        command
+            .args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", &process.pg])
+            .env("PGCONNECT_TIMEOUT", "30");
+        statements.iter().for_each(|statement| _ = command.args(["-c", statement]));
+        succeed(&mut command, LIMIT)
+    };
+    let contains = |text: &str, parts: &[&str]| {
+        parts.iter().for_each(|part| assert!(text.contains(part), "no {part:?} in\n{text}"))
+    };
+    contains(
+        &ask(&["\\d delays_by_airport"]),
+        &[
+            "View \"public.delays_by_airport\"",
+            " origin ",
+            " window_start | timestamp without time zone",
+            " departures   | bigint",
+            " avg_delay    | double precision",
+        ],
+    );
+    contains(&ask(&["\\d"]), &["| delays_by_airport | ", "| departures        | table "]);
+    contains(&ask(&["\\dt"]), &["| departures | table "]);
+    contains(
+        &ask(&["SELECT origin, departures, avg_delay FROM delays_by_airport ORDER BY origin"]),
+        &[" EWR    |          2 |       2.5", " JFK    |          1 |          \n", "(2 rows)"],
+    );
+    contains(
+        &ask(&[
+            "PREPARE one (text) AS SELECT departures FROM delays_by_airport WHERE origin = $1",
+            "EXECUTE one ('EWR')",
+        ]),
+        &["          2\n"],
+    );
+}
+
+#[test]
+fn psycopg_reads_a_view_by_a_prepared_statement() {
+    let Some(python) = tool("RIVERMERE_PYTHON") else { return };
+    let (_folder, process) = with_a_view();
+    let script = "
+import datetime, sys, psycopg
+with psycopg.connect(sys.argv[1], connect_timeout=30) as connection:
+    query = 'SELECT window_start, departures, avg_delay FROM delays_by_airport WHERE origin = %s AND departures >= %s'
+    for binary in (False, True):
+        for origin, expected in (('EWR', (2, 2.5)), ('JFK', (1, None)), ('LGA', None)) * 3:
+            cursor = connection.cursor(binary=binary)
+            row = cursor.execute(query, (origin, 1), prepare=True).fetchone()
+            assert row == (expected and (datetime.datetime(2013, 1, 1, 5), *expected)), (origin, row)
+    connection.execute('INSERT INTO departures VALUES (%s, %s, %s, %s)', (4, 'LGA', 1.5, datetime.datetime(2013, 1, 1, 5, 50)))
+print('done')
+";
+    let mut command = Command::new(python);
+    command.args(["-c", script, &process.pg]);
+    assert!(succeed(&mut command, LIMIT).contains("done"));
+}
