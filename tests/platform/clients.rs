@@ -119,13 +119,6 @@ fn psql_describes_lists_and_reads() {
         &ask(&["SELECT origin, departures, avg_delay FROM delays_by_airport ORDER BY origin"]),
         &[" EWR    |          2 |       2.5", " JFK    |          1 |          \n", "(2 rows)"],
     );
-    contains(
-        &ask(&[
-            "PREPARE one (text) AS SELECT departures FROM delays_by_airport WHERE origin = $1",
-            "EXECUTE one ('EWR')",
-        ]),
-        &["          2\n"],
-    );
 }
 
 #[test]
