@@ -4,7 +4,7 @@ use crate::catalog::{Relation, RelationKind, TableDefinition, ViewDefinition};
 use crate::error::{Source, SqlError, suggestion};
 use crate::functions::register_functions;
 use crate::parse::{CreateView, Parsed, query_relations};
-use crate::properties::{Properties, TimeBound, bounding_sources, properties, state_bound};
+use crate::properties::{Properties, TimeBound, bounding_sources, check_expressions, properties, state_bound};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::TableReference;
@@ -13,7 +13,9 @@ use datafusion::datasource::{TableProvider, TableType, provider_as_source};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::expr::Sort;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan, Window, col, lit};
+use datafusion::logical_expr::{
+    Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, TableScan, Window, col, lit,
+};
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
@@ -173,7 +175,9 @@ impl Planner {
     fn incremental(&self, logical: LogicalPlan, source: &Source) -> Result<Plan, SqlError> {
         let failed = |error: DataFusionError| SqlError::from_datafusion(&error, source);
         check_view_shape(&logical)?;
+        check_expressions(&logical)?;
         let logical = self.optimise(logical).map_err(failed)?;
+        let logical = filters_beside_windows(logical).map_err(failed)?;
         let logical = total_order(logical).map_err(failed)?;
         let lookup = |name: &str| self.relations.get(name).map(|relation| relation.properties.clone());
         let bounding = bounding_sources(&logical, &lookup)?;
@@ -281,6 +285,23 @@ fn check_view_shape(plan: &LogicalPlan) -> Result<(), SqlError> {
         LogicalPlan::SubqueryAlias(alias) => check_view_shape(&alias.input),
         _ => Ok(()),
     }
+}
+
+/// Puts a filter below a projection of plain columns that stands between it and a window: the optimiser leaves one there
+/// when the query does not show every column of the window's order.
+fn filters_beside_windows(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let rewritten = plan.transform_up(|node| {
+        let LogicalPlan::Filter(filter) = &node else { return Ok(Transformed::no(node)) };
+        let LogicalPlan::Projection(projection) = filter.input.as_ref() else { return Ok(Transformed::no(node)) };
+        let plain = projection.expr.iter().all(|expr| matches!(expr, Expr::Column(_)));
+        if !plain || !matches!(projection.input.as_ref(), LogicalPlan::Window(_)) {
+            return Ok(Transformed::no(node));
+        }
+        let below = LogicalPlan::Filter(Filter::try_new(filter.predicate.clone(), projection.input.clone())?);
+        let above = Projection::try_new(projection.expr.clone(), Arc::new(below))?;
+        Ok(Transformed::yes(LogicalPlan::Projection(above)))
+    })?;
+    Ok(rewritten.data)
 }
 
 /// Appends every input column to the order of ROW_NUMBER, so that ties are decided in the same way by batch and stream.

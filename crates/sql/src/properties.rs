@@ -230,6 +230,14 @@ fn window_error(window: &Window) -> SqlError {
     }
 }
 
+/// Refuses expressions whose value is no matter of the row alone, before an optimiser can fold them into constants.
+pub(crate) fn check_expressions(plan: &LogicalPlan) -> Result<(), SqlError> {
+    for expr in plan.expressions() {
+        check_expression(&expr)?;
+    }
+    plan.inputs().into_iter().try_for_each(check_expressions)
+}
+
 fn check_expression(expr: &Expr) -> Result<(), SqlError> {
     let mut problem = None;
     let walk = expr.apply(|expr| {

@@ -248,7 +248,14 @@ impl Platform for Running {
             watermarks: vec![],
         };
         for table in &tables {
-            let object = engine.objects.get(&table.name).cloned().unwrap_or_default();
+            let mut object = engine.objects.get(&table.name).cloned().unwrap_or_default();
+            if let Connector::Topic { topic, .. } = &table.connector {
+                // The engine tells its positions a few times a second; the ends of the topics are known at once.
+                let waiting = topic_rows(&self.log, topic).saturating_sub(object.rows);
+                let unseen = i64::try_from(waiting).unwrap_or(i64::MAX).saturating_sub(object.lag).max(0);
+                object.lag += unseen;
+                status.lag += unseen as u64;
+            }
             let rate = rates.get(&table.name).copied().unwrap_or(0.0);
             let (kind, detail) = match &table.connector {
                 Connector::Topic { topic, .. } => {

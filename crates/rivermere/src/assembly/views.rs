@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::broadcast;
 
-/// Rows of changes that are kept for readers that come back.
-const KEPT_ROWS: usize = 50_000;
+/// Bytes of changes that are kept of each view for readers that come back. A small change takes some kilobytes.
+const KEPT_BYTES: usize = 1 << 20;
 /// Steps that a reader may be behind before it has to start over.
 const FEED_STEPS: usize = 1_024;
 
@@ -31,7 +31,7 @@ struct CellState {
     id: ChangeId,
     /// Changes after `kept_after`, oldest first.
     kept: VecDeque<Arc<ViewChange>>,
-    kept_rows: usize,
+    kept_bytes: usize,
     kept_after: ChangeId,
     changed_rows: u64,
 }
@@ -95,7 +95,7 @@ fn id_of(report: &StepReport) -> ChangeId {
 impl StepListener for Publisher {
     fn added(&mut self, view: &Arc<ViewDefinition>, snapshot: Snapshot, report: &StepReport) {
         let id = id_of(report);
-        let state = CellState { snapshot, id, kept: VecDeque::new(), kept_rows: 0, kept_after: id, changed_rows: 0 };
+        let state = CellState { snapshot, id, kept: VecDeque::new(), kept_bytes: 0, kept_after: id, changed_rows: 0 };
         let (sender, _) = broadcast::channel(FEED_STEPS);
         let cell = Cell { view: view.clone(), state: Mutex::new(state), sender };
         self.0.cells.write().insert(view.name.clone(), Arc::new(cell));
@@ -106,21 +106,22 @@ impl StepListener for Publisher {
         for (name, changes, snapshot) in report.views {
             let Some(cell) = self.0.get(&name) else { continue };
             let rows = changes.num_rows();
+            let bytes = changes.batch().get_array_memory_size();
             let change = Arc::new(ViewChange { id, at_ms: report.at_ms, changes });
             let mut state = cell.state.lock();
             state.snapshot = snapshot;
             state.id = id;
             state.changed_rows += rows as u64;
-            if rows > KEPT_ROWS {
+            if bytes > KEPT_BYTES {
                 state.kept.clear();
-                state.kept_rows = 0;
+                state.kept_bytes = 0;
                 state.kept_after = id;
             } else {
                 state.kept.push_back(change.clone());
-                state.kept_rows += rows;
-                while state.kept_rows > KEPT_ROWS {
+                state.kept_bytes += bytes;
+                while state.kept_bytes > KEPT_BYTES {
                     let Some(oldest) = state.kept.pop_front() else { break };
-                    state.kept_rows -= oldest.changes.num_rows();
+                    state.kept_bytes -= oldest.changes.batch().get_array_memory_size();
                     state.kept_after = oldest.id;
                 }
             }

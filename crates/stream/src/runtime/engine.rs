@@ -752,7 +752,11 @@ impl Engine {
             status.objects.entry(name.clone()).or_default().dead = *dead;
         }
         for (view, sink) in &self.sinks {
-            let staged = sink.staged.last().copied().unwrap_or(sink.confirmed).max(sink.confirmed);
+            let mut staged = sink.staged.last().copied().unwrap_or(sink.confirmed).max(sink.confirmed);
+            // Changes that no epoch has sealed yet are on their way, too.
+            if self.staging.get(view).is_some_and(|changes| !changes.is_empty()) {
+                staged = self.manifest.epoch.next();
+            }
             status.sinks.insert(view.clone(), (staged.0, sink.confirmed.0));
         }
         *self.status.lock() = status;
