@@ -89,11 +89,12 @@ async fn one_flight_from_the_producer_to_the_page_and_to_the_lake() {
         letters.as_array().unwrap().iter().map(|row| row["value"].as_str().unwrap().to_string()).collect();
     assert!(reasons[0].contains(r#""offset":2"#) && reasons[0].contains("not json at all"), "{reasons:?}");
     assert!(reasons[1].contains(r#""offset":3"#) && reasons[1].contains("carrier"), "{reasons:?}");
-    let status = get(&assembly, "/v1/status");
-    let late =
-        status["nodes"].as_array().unwrap().iter().find(|node| node["id"] == "delays_by_airport").unwrap()["late"]
-            .clone();
-    assert_eq!(late, 1, "{status}");
+    eventually("the late row to be counted", || {
+        let status = get(&assembly, "/v1/status");
+        let nodes = status["nodes"].as_array()?;
+        (nodes.iter().find(|node| node["id"] == "delays_by_airport")?["late"] == 1).then_some(())
+    })
+    .await;
     assembly.stop().await.unwrap_or_else(|problem| panic!("{problem}"));
 
     // Started again, it continues.
