@@ -22,9 +22,19 @@ pub fn cache() -> Result<PathBuf, String> {
 }
 
 /// The cargo that runs us, called in the root of the checkout.
+///
+/// What cargo told us of our own package is taken out: build scripts below (ring, aws-lc) watch these variables, and
+/// would build everything above them again, apart from what a plain `cargo run` has built.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
+    for (name, _) in std::env::vars_os() {
+        let ours =
+            name.to_str().is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"));
+        if ours {
+            command.env_remove(name);
+        }
+    }
     command
 }
 
