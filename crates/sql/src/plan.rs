@@ -32,7 +32,7 @@ use std::sync::Arc;
 pub const LATENESS_COLUMN: &str = "_lateness";
 
 /// Part of every fingerprint: a new layout of state makes old state unusable.
-const STATE_LAYOUT: u32 = 1;
+const STATE_LAYOUT: u32 = 2;
 
 /// What a view computes.
 #[derive(Clone, Debug)]

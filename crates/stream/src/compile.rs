@@ -6,7 +6,7 @@ use crate::error::{Result, StreamError};
 use crate::operators::{Aggregate, Call, Join, JoinSpec, LateFilter, Map, Operator, TopN, TopNSpec, Unnest};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{DFSchema, JoinType, NullEquality};
+use datafusion::common::{DFSchema, NullEquality};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{self as logical, Expr, ExprSchemable, LogicalPlan};
@@ -179,13 +179,13 @@ impl Compiler<'_> {
     }
 
     fn join(&mut self, plan: &LogicalPlan, join: &logical::Join) -> Result<NodeId> {
-        let is_static =
-            [self.planner.node_properties(&join.left)?.is_static, self.planner.node_properties(&join.right)?.is_static];
+        let properties = [self.planner.node_properties(&join.left)?, self.planner.node_properties(&join.right)?];
         let mut inputs = vec![];
         let mut widths = [0, 0];
-        for (side, (input, keys)) in [
-            (&join.left, join.on.iter().map(|(left, _)| left.clone()).collect::<Vec<_>>()),
-            (&join.right, join.on.iter().map(|(_, right)| right.clone()).collect::<Vec<_>>()),
+        let mut keys = [vec![], vec![]];
+        for (side, (input, on)) in [
+            (&join.left, join.on.iter().map(|(left, _)| left).collect::<Vec<_>>()),
+            (&join.right, join.on.iter().map(|(_, right)| right).collect::<Vec<_>>()),
         ]
         .into_iter()
         .enumerate()
@@ -194,25 +194,33 @@ impl Compiler<'_> {
             let from = input.schema().clone();
             let mut columns: Vec<Expr> = from.columns().into_iter().map(Expr::Column).collect();
             widths[side] = columns.len();
-            columns.extend(keys);
+            for key in on {
+                keys[side].push(columns.iter().position(|column| column == key).unwrap_or(columns.len()));
+                if keys[side].last() == Some(&columns.len()) {
+                    columns.push(key.clone());
+                }
+            }
             inputs.push(self.computed(node, &columns, &from)?);
         }
+        // A condition is over the rows of both sides, of which a semi join shows only one's.
+        let both = join.left.schema().join(join.right.schema())?;
         let residual = match &join.filter {
-            Some(filter) => Some(self.expression(filter, &join.schema)?),
+            Some(filter) => Some(self.expression(filter, &both)?),
             None => None,
         };
         let spec = JoinSpec {
+            kind: join.join_type,
+            null_aware: join.null_aware,
             widths,
-            left_outer: join.join_type == JoinType::Left,
+            keys,
             null_equals_null: join.null_equality == NullEquality::NullEqualsNull,
             residual,
-            is_static,
+            pairs: nullable(both.inner()),
+            is_static: [properties[0].is_static, properties[1].is_static],
+            append_only: [properties[0].append_only, properties[1].append_only],
             bound: self.planner.state_bound(plan)?,
         };
-        // Pairs before the residual condition have the columns of both; a left join's nulls come in at the right.
-        let schema = Arc::new(Schema::new(
-            plan.schema().fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect::<Vec<_>>(),
-        ));
+        let schema = nullable(plan.schema().inner());
         let (left, right) = (self.dataflow.schema(inputs[0]), self.dataflow.schema(inputs[1]));
         let operator = Join::new(spec, [&left, &right], schema.clone())?;
         Ok(self.operator(operator, inputs, schema))
@@ -276,6 +284,12 @@ impl Compiler<'_> {
         }
         Ok(arrow::compute::concat_batches(schema, &rows)?)
     }
+}
+
+/// Outer joins put nulls into any column.
+fn nullable(schema: &SchemaRef) -> SchemaRef {
+    let fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    Arc::new(Schema::new(fields))
 }
 
 fn unalias(expr: &Expr) -> &Expr {

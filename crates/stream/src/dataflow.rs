@@ -316,8 +316,10 @@ impl Dataflow {
     /// When an entry is damaged.
     pub(crate) fn restored(&mut self) -> Result<()> {
         for node in &mut self.nodes {
-            if let Kind::View(arrangement) = &mut node.kind {
-                arrangement.restored()?;
+            match &mut node.kind {
+                Kind::View(arrangement) => arrangement.restored()?,
+                Kind::Operator(operator) => operator.restored()?,
+                _ => {}
             }
         }
         Ok(())

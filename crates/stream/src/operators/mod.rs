@@ -61,8 +61,13 @@ pub(crate) trait Operator: Send {
         Ok(())
     }
 
-    /// Puts one state entry back, in the order they were told: later ones replace earlier ones.
+    /// Puts one state entry back: what was told last of its key. [`restored`](Self::restored) follows.
     fn restore(&mut self, _key: &[u8], _value: Option<&[u8]>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Ends a restore.
+    fn restored(&mut self) -> Result<()> {
         Ok(())
     }
 

@@ -2,8 +2,10 @@
 //! order of the values.
 
 mod key_table;
+mod row_store;
 mod rows;
 
-pub use key_table::KeyTable;
+pub use key_table::{KeyTable, key_hash};
+pub(crate) use row_store::RowStore;
 pub(crate) use rows::take;
 pub use rows::{EncodedRows, RowCodec, consolidate, row_hash};

@@ -1,6 +1,6 @@
 //! Rows as bytes and back.
 
-use super::KeyTable;
+use super::{KeyTable, key_hash};
 use crate::error::Result;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -71,6 +71,11 @@ impl EncodedRows {
 
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len).map(|index| self.get(index))
+    }
+
+    /// The [`key_hash`] of every row, for tables that many look into.
+    pub fn hashes(&self) -> Vec<u64> {
+        self.iter().map(key_hash).collect()
     }
 }
 
