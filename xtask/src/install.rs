@@ -1,4 +1,4 @@
-//! Installing what is missing: system packages, a Python environment, jars.
+//! Installing what is missing: system packages, a Python environment, jars, npm packages, Go programs.
 //!
 //! Every step first looks whether there is anything to do, says so in one line when there is, and leaves a mark in the
 //! cache folder with what it installed, so that a changed list of packages is noticed. One run at a time installs.
@@ -130,7 +130,7 @@ pub fn jars(folder: &Path, project: &Path, properties: &[(&str, &str)]) -> Resul
     fs::write(&mark, wanted).map_err(|error| format!("cannot write {}: {error}", mark.display()))
 }
 
-/// Browser packages, exactly as the lock file says, beside that file.
+/// npm packages, exactly as the lock file says, beside that file.
 pub fn node_packages(folder: &Path) -> Result<(), String> {
     let wanted = checkout::read(&folder.join("package-lock.json"))?;
     let mark = folder.join("node_modules/.installed.txt");
@@ -143,6 +143,32 @@ pub fn node_packages(folder: &Path) -> Result<(), String> {
         quiet(install)
     })?;
     fs::write(&mark, wanted).map_err(|error| format!("cannot write {}: {error}", mark.display()))
+}
+
+/// The npm packages of `from`, exactly as its lock file says, in `folder`. Answers the folder of modules.
+pub fn node_packages_elsewhere(folder: &Path, from: &Path) -> Result<PathBuf, String> {
+    fs::create_dir_all(folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
+    for name in ["package.json", "package-lock.json"] {
+        fs::copy(from.join(name), folder.join(name))
+            .map_err(|error| format!("cannot copy {name} to {}: {error}", folder.display()))?;
+    }
+    node_packages(folder)?;
+    Ok(folder.join("node_modules"))
+}
+
+/// A program of a Go module, built in `folder`. Answers the program.
+pub fn go_program(folder: &Path, package: &str, name: &str) -> Result<PathBuf, String> {
+    let (program, mark) = (folder.join(name), folder.join("installed.txt"));
+    if is_marked(&mark, package) && program.exists() {
+        return Ok(program);
+    }
+    run(&format!("Go program {package}"), || {
+        let mut build = Command::new("go");
+        build.args(["install", package]).env("GOBIN", folder);
+        quiet(build)
+    })?;
+    fs::write(&mark, package).map_err(|error| format!("cannot write {}: {error}", mark.display()))?;
+    Ok(program)
 }
 
 /// The first line with which a program answers `--version`.

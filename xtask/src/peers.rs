@@ -1,49 +1,109 @@
-//! `cargo xtask peers NAME`: starts a real system, for tests and benchmarks that compare ours with it.
+//! `cargo xtask peers NAME`: starts a real system, for tests and benchmarks that use it or compare ours with it.
 //!
-//! Each peer is a folder `peers/NAME` with a `pom.xml` of what to install and a `start.sh` that runs it in the
-//! foreground. We install and then become the script, so that a signal sent to us stops the whole peer.
+//! Each peer is a folder `peers/NAME` with what is installed for it (a `pom.xml`, a `requirements.txt`, a `package.json`)
+//! and a `start.sh` that runs it in the foreground. We install and then become the script, so that a signal sent to us
+//! stops the whole peer. Tests start the same scripts.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::{Outcome, Problem, checkout, install, unknown};
 
 pub const HELP: &str = "\
-Starts a real system in the foreground, to compare ours with it. Ctrl-C stops it.
+Starts a real system in the foreground, to use it or to compare ours with it. Ctrl-C stops it.
 
 usage: cargo xtask peers NAME [PORT] [FOLDER]
 
   kafka      Apache Kafka, one node on loopback (Java 17, about 330 MB of memory)
+  versitygw  S3 over a folder (Go, about 40 MB of memory)
+  moto       AWS emulated, any signature accepted (Python, about 50 MB of memory)
+  azurite    Azure's Blob service over a folder (Node.js, about 110 MB of memory)
 
-Without PORT it takes a free one, without FOLDER it keeps its data in a temporary one. When it can be used it prints one
-line on standard output: READY NAME HOST:PORT.
+Without PORT, or with 0, it takes a free one; without FOLDER it keeps its data in a temporary one. When it can be used it
+prints one line on standard output: READY NAME HOST:PORT, and after that what a client must know, as NAME=VALUE.
 
-example:
+examples:
   cargo xtask peers kafka 19092
+  cargo xtask peers versitygw
 ";
 
-const NAMES: &[&str] = &["kafka"];
+struct Peer {
+    name: &'static str,
+    /// Installs what is missing in a folder of the cache. Answers what the script is told first.
+    install: fn(&Path, &Path) -> Result<PathBuf, String>,
+}
+
+const PEERS: &[Peer] = &[
+    Peer { name: "kafka", install: jars },
+    Peer {
+        name: "versitygw",
+        install: |installed, _| {
+            install::go_program(installed, "github.com/versity/versitygw/cmd/versitygw@v1.8.0", "versitygw")
+        },
+    },
+    Peer {
+        name: "moto",
+        install: |installed, peer| {
+            let python = install::python_environment(installed, &peer.join("requirements.txt"))?;
+            Ok(python.with_file_name("moto_server"))
+        },
+    },
+    Peer { name: "azurite", install: install::node_packages_elsewhere },
+];
+
+fn jars(installed: &Path, peer: &Path) -> Result<PathBuf, String> {
+    install::jars(installed, &peer.join("pom.xml"), &[])?;
+    Ok(installed.to_path_buf())
+}
+
+/// Storages that tests use, with the variables that name them. Where there is no Go, moto stands in for versitygw: it is
+/// right about everything but signatures.
+pub fn install_storages(cache: &Path) -> Result<Vec<(String, PathBuf)>, String> {
+    let s3 = match checkout::find_program(&["go"]) {
+        Some(_) => ("RIVERMERE_VERSITYGW", "versitygw"),
+        None => ("RIVERMERE_MOTO", "moto"),
+    };
+    let mut variables = Vec::new();
+    for (variable, name) in [s3, ("RIVERMERE_AZURITE", "azurite")] {
+        for peer in PEERS.iter().filter(|peer| peer.name == name) {
+            variables.push((variable.to_owned(), peer.installed(cache)?));
+        }
+    }
+    Ok(variables)
+}
+
+impl Peer {
+    fn folder(&self) -> PathBuf {
+        checkout::root().join("xtask/peers").join(self.name)
+    }
+
+    /// The installation lock is held.
+    fn installed(&self, cache: &Path) -> Result<PathBuf, String> {
+        (self.install)(&cache.join("peers").join(self.name), &self.folder())
+    }
+}
 
 pub fn run(arguments: &[String]) -> Outcome {
+    let names = || PEERS.iter().map(|peer| peer.name);
     let Some((name, rest)) = arguments.split_first() else {
-        return Err(Problem::Usage(format!("which peer? Known: {}", NAMES.join(", "))));
+        return Err(Problem::Usage(format!("which peer? Known: {}", names().collect::<Vec<_>>().join(", "))));
     };
-    if !NAMES.contains(&name.as_str()) {
-        return Err(unknown("peer", name, NAMES.iter().copied()));
-    }
+    let Some(peer) = PEERS.iter().find(|peer| peer.name == name) else {
+        return Err(unknown("peer", name, names()));
+    };
     if rest.len() > 2 {
         return Err(Problem::Usage(format!("peers takes NAME, PORT and FOLDER, not `{}`", rest[2])));
     }
     if let Some(port) = rest.first().filter(|port| port.parse::<u16>().is_err()) {
         return Err(Problem::Usage(format!("`{port}` is not a port")));
     }
-    let (folder, cache) = (checkout::root().join("xtask/peers").join(name), checkout::cache()?);
-    let jars = cache.join("peers").join(name);
-    {
+    let cache = checkout::cache()?;
+    let installed = {
         let _lock = install::Lock::take(&cache)?;
-        install::jars(&jars, &folder.join("pom.xml"), &[])?;
-    }
+        peer.installed(&cache)?
+    };
     let mut script = Command::new("bash");
-    script.arg(folder.join("start.sh")).arg(jars).args(rest);
+    script.arg(peer.folder().join("start.sh")).arg(installed).args(rest);
     become_the(script)
 }
 

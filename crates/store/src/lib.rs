@@ -1,8 +1,9 @@
-//! Storage: the machine's disk behind the [`Disk`](rivermere_base::Disk) door, and the object store that tables are
+//! Storage: the machine's disk behind the [`Disk`](rivermere_base::Disk) door, and the object stores that tables are
 //! written through.
 //!
 //! - [`LocalDisk`] is the real disk: positional I/O, fdatasync, folder fsync, a lock file that says who holds it.
 //! - [`DiskStore`] is an `object_store` over any `Disk`, so that table writers run on the simulated disk too.
+//! - [`Storage`] is a place in any storage that a URL names: the disk, S3, Azure.
 //!
 //! This is the only room that knows how bytes reach a medium. Everything durable here is durable when the call returns
 //! and says so in its documentation.
@@ -24,8 +25,12 @@ mod crash;
 mod local;
 mod lock;
 mod object;
+mod storage;
 
 pub use crash::{CRASH_AT_VARIABLE, CrashPlanError, arm_crash_from_environment};
 pub use local::LocalDisk;
 pub use lock::{Lock, LockError};
 pub use object::DiskStore;
+pub use storage::{
+    CopyProgress, Environment, OptionInfo, Scheme, Storage, StorageError, StorageOptions, copy_object, known_options,
+};

@@ -6,7 +6,8 @@ set -euo pipefail
 
 jars="$1"
 free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-port="${2:-$(free_port)}"
+port="${2:-0}"
+[ "$port" != 0 ] || port="$(free_port)"
 controller="$(free_port)"
 if [ $# -ge 3 ]; then
   folder="$3"

@@ -26,8 +26,9 @@ usage: cargo xtask test [--full | --prepare]
   --prepare   install only, and print the variables that tell the tests where things are
 
 Needs Rust, a C compiler, make, Node.js, npm, Python 3 and Java 17; a missing one is named in one line. The rest is
-installed: kcat, psql, Chromium and Maven with apt-get (as root or with sudo), Python packages and jars in the user's
-cache folder. RIVERMERE_ACCEPTANCE names the folder of the acceptance data; without it those tests are skipped.
+installed: kcat, psql, Chromium and Maven with apt-get (as root or with sudo), Python packages, npm packages and jars in
+the user's cache folder. With Go on the path, S3 is tested against versitygw; without it, against moto, which does not
+look at signatures. RIVERMERE_ACCEPTANCE names the folder of the acceptance data; without it those tests are skipped.
 
 examples:
   cargo xtask test

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::{checkout, install};
+use crate::{checkout, install, peers};
 
 /// The Kafka clients for Java that are tested: the line before 4.0, which most engines still use, and the newest.
 const JAVA_CLIENTS: &[&str] = &["3.9.1", "4.4.0"];
@@ -49,6 +49,8 @@ pub fn install(cache: &Path) -> Result<Vec<(String, PathBuf)>, String> {
         install::jars(&jars.join(version), &clients.join("pom.xml"), &[("kafka.version", version)])?;
     }
     variables.push(("RIVERMERE_KAFKA_JARS".to_owned(), jars));
+
+    variables.extend(peers::install_storages(cache)?);
 
     // The browser test drives Chromium from Node; its packages are pinned beside it.
     let pages = root.join("tests/pages");

@@ -1,0 +1,180 @@
+//! Options of a storage: names and values, checked against what the storage has.
+
+use super::address::Scheme;
+use super::error::{StorageError, suggest};
+use object_store::HeaderValue;
+use rivermere_base::Secret;
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// One option in words.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionInfo {
+    pub name: &'static str,
+    pub meaning: &'static str,
+}
+
+/// An option, for tables of them.
+pub(super) const fn option(name: &'static str, meaning: &'static str) -> OptionInfo {
+    OptionInfo { name, meaning }
+}
+
+/// What every storage over a network has.
+const NETWORK: &[OptionInfo] = &[
+    option("max_connections", "requests at a time; 64"),
+    option("request_timeout_s", "seconds for one request with its body; 60"),
+    option("retries", "how often a request is repeated that failed for a reason that may pass; 10"),
+    option("retry_deadline_s", "seconds after which a request is not repeated any more; 180"),
+];
+
+/// The options that storages of a scheme have.
+pub fn known_options(scheme: Scheme) -> impl Iterator<Item = OptionInfo> + Clone {
+    let (own, network): (&[OptionInfo], &[OptionInfo]) = match scheme {
+        Scheme::File => (&[], &[]),
+        Scheme::S3 => (super::s3::OPTIONS, NETWORK),
+        Scheme::Azure => (super::azure::OPTIONS, NETWORK),
+    };
+    own.iter().chain(network).copied()
+}
+
+/// Options by name. Values are never printed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StorageOptions(BTreeMap<String, Secret>);
+
+impl StorageOptions {
+    /// Refuses what storages of this scheme do not have.
+    pub(super) fn check(&self, scheme: Scheme) -> Result<(), StorageError> {
+        let known = known_options(scheme);
+        for name in self.0.keys() {
+            if !known.clone().any(|option| option.name == name) {
+                let names: Vec<_> = known.map(|option| option.name).collect();
+                return Err(StorageError::UnknownOption {
+                    storage: scheme.name(),
+                    option: name.clone(),
+                    suggestion: suggest(name, names.iter().copied()),
+                    known: if names.is_empty() { "none".to_owned() } else { names.join(", ") },
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an option, or replaces its value.
+    pub fn set(&mut self, name: impl Into<String>, value: Secret) {
+        self.0.insert(name.into(), value);
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(Secret::expose)
+    }
+
+    pub(super) fn flag(&self, option: &'static str) -> Result<Option<bool>, StorageError> {
+        self.parsed(option, "true or false")
+    }
+
+    fn parsed<T: FromStr>(&self, option: &'static str, expected: &'static str) -> Result<Option<T>, StorageError> {
+        let parse = |text: &str| text.trim().parse().map_err(|_| StorageError::OptionValue { option, expected });
+        self.get(option).map(parse).transpose()
+    }
+
+    fn number(&self, option: &'static str, default: u64, most: u64) -> Result<u64, StorageError> {
+        let given = self.parsed::<u64>(option, "a whole number")?.unwrap_or(default);
+        if given > most {
+            return Err(StorageError::OptionValue { option, expected: "a smaller number" });
+        }
+        Ok(given)
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for StorageOptions {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(options: I) -> Self {
+        Self(options.into_iter().map(|(name, value)| (name.into(), Secret::new(value))).collect())
+    }
+}
+
+/// How much is asked of a storage over the network, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Limits {
+    /// Requests at a time.
+    pub(super) connections: usize,
+    /// For one request with its body.
+    pub(super) timeout: Duration,
+    /// How often a request is repeated.
+    pub(super) retries: usize,
+    /// From the first attempt on; no attempt begins later.
+    pub(super) deadline: Duration,
+}
+
+impl Limits {
+    pub(super) fn of(options: &StorageOptions) -> Result<Self, StorageError> {
+        let seconds = |option, default| options.number(option, default, 86_400).map(|s| Duration::from_secs(s.max(1)));
+        let small = |option, default, most| options.number(option, default, most).map(|n| n as usize);
+        Ok(Self {
+            connections: small("max_connections", 64, 10_000)?.max(1),
+            timeout: seconds("request_timeout_s", 60)?,
+            retries: small("retries", 10, 1_000)?,
+            deadline: seconds("retry_deadline_s", 180)?,
+        })
+    }
+
+    /// The same for the clients of `object_store`.
+    pub(super) fn retry(&self) -> object_store::RetryConfig {
+        object_store::RetryConfig {
+            backoff: object_store::BackoffConfig::default(),
+            max_retries: self.retries,
+            retry_timeout: self.deadline,
+        }
+    }
+
+    /// The HTTP client's part.
+    pub(super) fn client(&self) -> object_store::ClientOptions {
+        object_store::ClientOptions::new()
+            .with_timeout(self.timeout)
+            .with_connect_timeout(Duration::from_secs(5))
+            .with_pool_max_idle_per_host(self.connections)
+            .with_user_agent(product())
+    }
+}
+
+fn product() -> HeaderValue {
+    HeaderValue::from_static(concat!("rivermere/", env!("CARGO_PKG_VERSION")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_option_is_refused_with_the_one_that_was_meant() {
+        let options = StorageOptions::from_iter([("acces_key_id", "hunter2")]);
+        let error = options.check(Scheme::S3).unwrap_err().to_string();
+        assert!(error.starts_with("RM-1112") && error.contains("'access_key_id'"), "{error}");
+        assert!(!error.contains("hunter2"));
+        assert!(options.check(Scheme::File).unwrap_err().to_string().contains("none"));
+    }
+
+    #[test]
+    fn a_value_that_cannot_be_used_is_refused_without_repeating_it() {
+        for (name, value) in [("max_connections", "hunter2"), ("retries", "100000"), ("request_timeout_s", "-7")] {
+            let error = Limits::of(&StorageOptions::from_iter([(name, value)])).unwrap_err().to_string();
+            assert!(error.starts_with("RM-1113") && error.contains(name) && !error.contains(value), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_option_is_documented() {
+        let text = include_str!("../../../../docs/storages.md");
+        for scheme in [Scheme::S3, Scheme::Azure] {
+            for option in known_options(scheme) {
+                assert!(text.contains(&format!("`{}`", option.name)), "docs/storages.md lacks {}", option.name);
+            }
+        }
+    }
+
+    #[test]
+    fn options_print_no_value() {
+        let options = StorageOptions::from_iter([("secret_access_key", "hunter2")]);
+        assert!(!format!("{options:?}").contains("hunter2"));
+    }
+}

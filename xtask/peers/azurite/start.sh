@@ -1,0 +1,65 @@
+#!/usr/bin/env bash
+# Azurite: Azure's Blob service over a folder, on loopback, in the foreground. It has no Data Lake endpoint.
+# usage: start.sh MODULES [PORT] [FOLDER]
+# Prints `READY azurite HOST:PORT NAME=VALUE...` when a client can connect. There is one container, `lake`.
+set -euo pipefail
+
+modules="$1"
+port="${2:-0}"
+[ "$port" != 0 ] || port="$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
+if [ $# -ge 3 ]; then
+  folder="$3"
+else
+  folder="$(mktemp -d)"
+  scratch="$folder"
+fi
+mkdir -p "$folder"
+account=devstoreaccount1
+# The key that every installation of the emulator has.
+key="Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+
+node=""
+stop() {
+  trap - TERM INT EXIT
+  if [ -n "$node" ]; then
+    kill "$node" 2>/dev/null || true
+    wait "$node" 2>/dev/null || true
+  fi
+  if [ -n "${scratch:-}" ]; then rm -rf "$scratch"; fi
+}
+trap 'stop; exit 0' TERM INT
+trap stop EXIT
+
+node "$modules/azurite/dist/src/blob/main.js" --blobHost 127.0.0.1 --blobPort "$port" --location "$folder" \
+  --skipApiVersionCheck --disableTelemetry --silent >&2 &
+node=$!
+until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+  kill -0 "$node" 2>/dev/null || { echo "error: Azurite ended before it was ready" >&2; exit 1; }
+  sleep 0.1
+done
+# https://learn.microsoft.com/en-us/rest/api/storageservices/authorize-with-shared-key
+python3 - "$port" "$account" "$key" <<'END'
+import base64
+import email.utils
+import hashlib
+import hmac
+import sys
+import urllib.request
+
+port, account, key = sys.argv[1:]
+headers = {"x-ms-date": email.utils.formatdate(usegmt=True), "x-ms-version": "2021-12-02"}
+lines = "".join(f"{name}:{value}\n" for name, value in sorted(headers.items()))
+text = "PUT" + "\n" * 12 + lines + f"/{account}/{account}/lake\nrestype:container"
+digest = hmac.new(base64.b64decode(key), text.encode(), hashlib.sha256).digest()
+headers["Authorization"] = f"SharedKey {account}:{base64.b64encode(digest).decode()}"
+headers["Content-Length"] = "0"
+url = f"http://127.0.0.1:{port}/{account}/lake?restype=container"
+request = urllib.request.Request(url, method="PUT", headers=headers)
+try:
+    urllib.request.urlopen(request).close()
+except urllib.error.HTTPError as error:
+    if error.code != 409:  # A folder that was used before has it.
+        raise
+END
+echo "READY azurite 127.0.0.1:$port endpoint=http://127.0.0.1:$port/$account account=$account account_key=$key"
+wait "$node"
