@@ -8,9 +8,10 @@
 use super::accumulate::{Accumulate, accumulator};
 use super::{Operator, StateSink, StepContext};
 use crate::error::{Result, StreamError};
-use crate::state::{KeyTable, RowCodec};
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt64Array};
-use arrow::compute::{cast, concat, take};
+use crate::state::{KeyTable, RowCodec, key_hash};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::kernels::cmp::distinct;
+use arrow::compute::{cast, concat, interleave, take};
 use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
 use rivermere_base::Changes;
 use rivermere_sql::TimeBound;
@@ -23,6 +24,11 @@ pub(crate) struct Call {
     pub(crate) filter: Option<usize>,
 }
 
+/// The group changed since the last checkpoint.
+const DIRTY: u8 = 1;
+/// The group changed in this step.
+const TOUCHED: u8 = 2;
+
 /// Input columns: the groups first, then arguments and filters as the calls name them.
 pub(crate) struct Aggregate {
     groups: usize,
@@ -30,18 +36,26 @@ pub(crate) struct Aggregate {
     accumulators: Vec<Box<dyn Accumulate>>,
     schema: SchemaRef,
     group_codec: RowCodec,
-    result_codec: RowCodec,
     keys: KeyTable,
-    /// Sum of row weights of each slot.
+    /// Sum of row weights of each slot; a bounded group stays at 0 until its time is over.
     weights: Vec<i64>,
+    flags: Vec<u8>,
     bound: Option<(usize, TimeBound)>,
     /// Slots by the bounded column's value in microseconds.
     by_time: BTreeMap<i64, Vec<u32>>,
     dirty: Vec<u32>,
-    is_dirty: Vec<bool>,
-    removed: Vec<Box<[u8]>>,
+    /// Keys that went since the last checkpoint, each behind its length.
+    removed: Vec<u8>,
     /// The global group has not been shown yet.
     unborn: bool,
+}
+
+/// The groups that a step touches.
+#[derive(Default)]
+struct Touched {
+    slots: Vec<u32>,
+    /// Part of the input and row where each was first seen.
+    rows: Vec<(usize, usize)>,
 }
 
 impl Aggregate {
@@ -58,41 +72,36 @@ impl Aggregate {
             let (from, to) = (input.field(call.argument).data_type(), schema.field(groups + index).data_type());
             accumulators.push(accumulator(&call.function, from, to, append_only_input)?);
         }
-        let types: Vec<&DataType> = schema.fields().iter().map(|field| field.data_type()).collect();
-        let group_codec = RowCodec::new(types[..groups].iter().copied())?;
-        let result_codec = RowCodec::new(types[groups..].iter().copied())?;
+        let types = schema.fields().iter().take(groups).map(|field| field.data_type());
         let mut aggregate = Self {
             groups,
             calls,
             accumulators,
-            group_codec,
-            result_codec,
+            group_codec: RowCodec::new(types)?,
             schema,
             keys: KeyTable::new(),
             weights: vec![],
+            flags: vec![],
             bound,
             by_time: BTreeMap::new(),
             dirty: vec![],
-            is_dirty: vec![],
             removed: vec![],
             unborn: groups == 0,
         };
         if groups == 0 {
-            aggregate.intern(&[]);
+            aggregate.intern(key_hash(&[]), &[]);
         }
         Ok(aggregate)
     }
 
-    fn intern(&mut self, key: &[u8]) -> (u32, bool) {
-        let (slot, new) = self.keys.intern(key);
-        if new {
-            let slots = self.keys.slots();
-            if slots > self.weights.len() {
-                self.weights.resize(slots, 0);
-                self.is_dirty.resize(slots, false);
-                for accumulator in &mut self.accumulators {
-                    accumulator.resize(slots);
-                }
+    fn intern(&mut self, hash: u64, key: &[u8]) -> (u32, bool) {
+        let (slot, new) = self.keys.intern_hashed(hash, key);
+        let slots = self.keys.slots();
+        if slots > self.weights.len() {
+            self.weights.resize(slots, 0);
+            self.flags.resize(slots, 0);
+            for accumulator in &mut self.accumulators {
+                accumulator.resize(slots);
             }
         }
         (slot, new)
@@ -107,38 +116,57 @@ impl Aggregate {
     }
 
     fn mark_dirty(&mut self, slot: u32) {
-        if !std::mem::replace(&mut self.is_dirty[slot as usize], true) {
+        let flags = &mut self.flags[slot as usize];
+        if *flags & DIRTY == 0 {
+            *flags |= DIRTY;
             self.dirty.push(slot);
         }
     }
 
-    fn forget(&mut self, slot: u32) {
-        self.removed.push(self.keys.key(slot).into());
+    fn clear(&mut self, slot: u32) {
         self.weights[slot as usize] = 0;
-        self.is_dirty[slot as usize] = false;
         for accumulator in &mut self.accumulators {
             accumulator.clear(slot);
         }
+    }
+
+    fn forget(&mut self, slot: u32) {
+        let key = self.keys.key(slot);
+        self.removed.extend_from_slice(&(key.len() as u32).to_le_bytes());
+        self.removed.extend_from_slice(key);
+        self.flags[slot as usize] = 0;
+        self.clear(slot);
         self.keys.remove(slot);
     }
 
-    /// Slots of the rows of one batch; `touched` collects each slot of the step once.
-    fn assign(&mut self, changes: &Changes, seen: &mut Vec<bool>, touched: &mut Vec<u32>) -> Result<Vec<u32>> {
-        let columns = &changes.batch().columns()[..self.groups];
-        let encoded = self.group_codec.encode(columns, changes.num_rows())?;
+    /// Slots of the rows of one part of the input.
+    fn assign(&mut self, number: usize, part: &Changes, touched: &mut Touched) -> Result<Vec<u32>> {
+        let columns = &part.batch().columns()[..self.groups];
+        let encoded = self.group_codec.encode(columns, part.num_rows())?;
         let times = match &self.bound {
-            Some((column, _)) => Some(microseconds(changes.batch().column(*column))?),
+            Some((column, _)) => Some(microseconds(part.batch().column(*column))?),
             None => None,
         };
-        let mut slots = Vec::with_capacity(changes.num_rows());
+        let mut slots: Vec<u32> = Vec::with_capacity(part.num_rows());
+        let mut previous: &[u8] = &[];
         for (row, key) in encoded.iter().enumerate() {
-            let (slot, new) = self.intern(key);
+            // Rows of one group often stand together: of one window, or of a global aggregate.
+            if let Some(slot) = slots.last().copied()
+                && key == previous
+            {
+                slots.push(slot);
+                continue;
+            }
+            previous = key;
+            let (slot, new) = self.intern(key_hash(key), key);
             if new && let Some(times) = times.as_ref().filter(|times| times.is_valid(row)) {
                 self.by_time.entry(times.value(row)).or_default().push(slot);
             }
-            seen.resize(self.keys.slots(), false);
-            if !std::mem::replace(&mut seen[slot as usize], true) {
-                touched.push(slot);
+            let flags = &mut self.flags[slot as usize];
+            if *flags & TOUCHED == 0 {
+                *flags |= TOUCHED;
+                touched.slots.push(slot);
+                touched.rows.push((number, row));
             }
             slots.push(slot);
         }
@@ -172,43 +200,44 @@ impl Aggregate {
     /// −old and +new of the touched groups, without those whose row stays the same.
     fn difference(
         &self,
-        old_slots: &[u32],
-        old: &[ArrayRef],
-        new_slots: &[u32],
+        parts: &[Changes],
+        touched: &Touched,
+        old: (&[bool], &[ArrayRef]),
         new: &[ArrayRef],
     ) -> Result<Vec<Changes>> {
-        let old_rows = self.result_codec.encode(old, old_slots.len())?;
-        let new_rows = self.result_codec.encode(new, new_slots.len())?;
-        let mut new_at = std::collections::HashMap::with_capacity(new_slots.len());
-        for (index, slot) in new_slots.iter().enumerate() {
-            new_at.insert(*slot, index);
+        let mut changed = vec![false; touched.slots.len()];
+        for (old, new) in old.1.iter().zip(new) {
+            let differs = differs(old, new)?;
+            changed.iter_mut().enumerate().for_each(|(at, changed)| *changed |= differs.value(at));
         }
-        let mut minus = vec![];
-        let mut unchanged = vec![false; new_slots.len()];
-        for (index, slot) in old_slots.iter().enumerate() {
-            match new_at.get(slot) {
-                Some(at) if new_rows.get(*at) == old_rows.get(index) => unchanged[*at] = true,
-                _ => minus.push(index as u64),
+        let (mut minus, mut plus) = (vec![], vec![]);
+        for (at, slot) in touched.slots.iter().enumerate() {
+            let (was, is) = (old.0[at], self.is_shown(*slot));
+            if was && (!is || changed[at]) {
+                minus.push(at as u32);
+            }
+            if is && (!was || changed[at]) {
+                plus.push(at as u32);
             }
         }
-        let plus: Vec<u64> =
-            (0..new_slots.len()).filter(|index| !unchanged[*index]).map(|index| index as u64).collect();
         if minus.is_empty() && plus.is_empty() {
             return Ok(vec![]);
         }
-        let keys = minus
-            .iter()
-            .map(|index| self.keys.key(old_slots[*index as usize]))
-            .chain(plus.iter().map(|index| self.keys.key(new_slots[*index as usize])));
-        let mut columns = self.group_codec.decode(keys)?;
-        let weights: Int64Array = minus.iter().map(|_| -1).chain(plus.iter().map(|_| 1)).collect();
-        let (minus, plus) = (UInt64Array::from(minus), UInt64Array::from(plus));
-        for (old, new) in old.iter().zip(new) {
-            let (old, new) = (take(old, &minus, None)?, take(new, &plus, None)?);
-            columns.push(concat(&[old.as_ref(), new.as_ref()])?);
-        }
+        let rows: Vec<(usize, usize)> = if self.groups == 0 {
+            vec![]
+        } else {
+            minus.iter().chain(&plus).map(|at| touched.rows[*at as usize]).collect()
+        };
+        let mut columns = (0..self.groups).map(|column| pick(parts, column, &rows)).collect::<Result<Vec<_>>>()?;
         let only_new = minus.is_empty();
-        let batch = RecordBatch::try_new(self.schema.clone(), columns)?;
+        let weights: Int64Array = minus.iter().map(|_| -1).chain(plus.iter().map(|_| 1)).collect();
+        let (minus, plus) = (UInt32Array::from(minus), UInt32Array::from(plus));
+        for (old, new) in old.1.iter().zip(new) {
+            let new = take(new, &plus, None)?;
+            columns.push(if only_new { new } else { concat(&[take(old, &minus, None)?.as_ref(), new.as_ref()])? });
+        }
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(weights.len()));
+        let batch = RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?;
         Ok(vec![if only_new { Changes::inserts(batch) } else { Changes::with_weights(batch, weights)? }])
     }
 
@@ -226,37 +255,55 @@ impl Aggregate {
     }
 }
 
+/// The values of a column at places of several parts.
+fn pick(parts: &[Changes], column: usize, rows: &[(usize, usize)]) -> Result<ArrayRef> {
+    if let [part] = parts {
+        let rows = UInt32Array::from_iter_values(rows.iter().map(|row| row.1 as u32));
+        return Ok(take(part.batch().column(column), &rows, None)?);
+    }
+    let arrays: Vec<&dyn Array> = parts.iter().map(|part| part.batch().column(column).as_ref()).collect();
+    Ok(interleave(&arrays, rows)?)
+}
+
+/// Where two columns differ; two nulls do not.
+fn differs(old: &ArrayRef, new: &ArrayRef) -> Result<BooleanArray> {
+    if !old.data_type().is_nested() {
+        return Ok(distinct(old, new)?);
+    }
+    let codec = RowCodec::new([old.data_type()])?;
+    let (old, new) =
+        (codec.encode(std::slice::from_ref(old), old.len())?, codec.encode(std::slice::from_ref(new), new.len())?);
+    Ok(old.iter().zip(new.iter()).map(|(old, new)| Some(old != new)).collect())
+}
+
 impl Operator for Aggregate {
     fn step(&mut self, inputs: Vec<Vec<Changes>>, context: &mut StepContext) -> Result<Vec<Changes>> {
-        let mut touched = vec![];
-        let mut seen = vec![false; self.keys.slots()];
+        let parts: Vec<Changes> = inputs.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+        let mut touched = Touched::default();
         let mut assigned = vec![];
-        for changes in inputs.into_iter().flatten() {
-            if !changes.is_empty() {
-                let slots = self.assign(&changes, &mut seen, &mut touched)?;
-                assigned.push((changes, slots));
-            }
+        for (number, part) in parts.iter().enumerate() {
+            assigned.push(self.assign(number, part, &mut touched)?);
         }
-        if self.unborn && touched.is_empty() {
-            touched.push(0);
+        if self.unborn && touched.slots.is_empty() {
+            touched.slots.push(0);
         }
-        let old_slots: Vec<u32> = touched.iter().copied().filter(|slot| self.is_shown(*slot)).collect();
-        let old = self.results(&old_slots)?;
-        for (changes, slots) in &assigned {
-            self.update(changes, slots)?;
+        let shown: Vec<bool> = touched.slots.iter().map(|slot| self.is_shown(*slot)).collect();
+        let old = self.results(&touched.slots)?;
+        for (part, slots) in parts.iter().zip(&assigned) {
+            self.update(part, slots)?;
         }
         self.unborn = false;
-        let new_slots: Vec<u32> = touched.iter().copied().filter(|slot| self.is_shown(*slot)).collect();
-        let new = self.results(&new_slots)?;
-        let out = self.difference(&old_slots, &old, &new_slots, &new)?;
-        for slot in touched {
-            if self.weights[slot as usize] == 0 && self.groups > 0 {
-                if let Some((column, _)) = self.bound {
-                    self.unindex(slot, column)?;
-                }
-                self.forget(slot);
-            } else {
+        let new = self.results(&touched.slots)?;
+        let out = self.difference(&parts, &touched, (&shown, &old), &new)?;
+        for slot in touched.slots {
+            self.flags[slot as usize] &= !TOUCHED;
+            if self.weights[slot as usize] != 0 || self.groups == 0 {
                 self.mark_dirty(slot);
+            } else if self.bound.is_some() {
+                self.clear(slot);
+                self.mark_dirty(slot);
+            } else {
+                self.forget(slot);
             }
         }
         self.expire(context);
@@ -268,13 +315,22 @@ impl Operator for Aggregate {
     }
 
     fn checkpoint(&mut self, sink: &mut StateSink) -> Result<()> {
-        for key in self.removed.drain(..) {
-            sink(&key, None);
+        let removed = std::mem::take(&mut self.removed);
+        let mut rest = removed.as_slice();
+        while let Some((length, keys)) = rest.split_first_chunk::<4>() {
+            let (key, keys) = keys.split_at(u32::from_le_bytes(*length) as usize);
+            sink(key, None);
+            rest = keys;
         }
         let mut value = vec![];
         for slot in std::mem::take(&mut self.dirty) {
             // A slot that was freed is clean; one that was freed and used again may be listed twice.
-            if !std::mem::replace(&mut self.is_dirty[slot as usize], false) {
+            if self.flags[slot as usize] & DIRTY == 0 {
+                continue;
+            }
+            self.flags[slot as usize] &= !DIRTY;
+            if self.weights[slot as usize] == 0 && self.groups > 0 {
+                sink(self.keys.key(slot), None);
                 continue;
             }
             value.clear();
@@ -288,18 +344,9 @@ impl Operator for Aggregate {
     }
 
     fn restore(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
-        let Some(mut bytes) = value else {
-            if let Some(slot) = self.keys.find(key) {
-                if let Some((column, _)) = self.bound {
-                    self.unindex(slot, column)?;
-                }
-                self.forget(slot);
-                self.removed.clear();
-            }
-            return Ok(());
-        };
+        let Some(mut bytes) = value else { return Ok(()) };
         let damaged = || StreamError::Operator { view: String::new(), message: "a state entry is too short".into() };
-        let (slot, new) = self.intern(key);
+        let (slot, new) = self.intern(key_hash(key), key);
         let (weight, rest) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
         bytes = rest;
         self.weights[slot as usize] = i64::from_le_bytes(*weight);
@@ -331,18 +378,6 @@ impl Aggregate {
         let columns = self.group_codec.decode([self.keys.key(slot)])?;
         let times = microseconds(&columns[column])?;
         Ok(times.is_valid(0).then(|| times.value(0)))
-    }
-
-    fn unindex(&mut self, slot: u32, column: usize) -> Result<()> {
-        if let Some(time) = self.time_of(slot, column)?
-            && let Some(slots) = self.by_time.get_mut(&time)
-        {
-            slots.retain(|other| *other != slot);
-            if slots.is_empty() {
-                self.by_time.remove(&time);
-            }
-        }
-        Ok(())
     }
 }
 
