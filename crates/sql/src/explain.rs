@@ -2,7 +2,7 @@
 
 use crate::error::SqlError;
 use crate::plan::{Plan, Planner};
-use crate::properties::{TimeTransform, top_n};
+use crate::properties::{Ranking, TimeTransform, top_n};
 use datafusion::logical_expr::LogicalPlan;
 
 /// One line an operator, indented below its consumer.
@@ -28,7 +28,11 @@ fn describe(planner: &Planner, node: &LogicalPlan, depth: usize, lines: &mut Vec
         && let Some(top) = top_n(filter)
     {
         let by: Vec<String> = top.function.params.partition_by.iter().map(ToString::to_string).collect();
-        name = format!("TopN: {} rows by [{}]", top.limit, by.join(", "));
+        name = match top.ranking {
+            Ranking::RowNumber => format!("TopN: {} rows by [{}]", top.limit, by.join(", ")),
+            Ranking::Rank => format!("TopN: rank up to {} by [{}]", top.limit, by.join(", ")),
+            Ranking::DenseRank => format!("TopN: dense rank up to {} by [{}]", top.limit, by.join(", ")),
+        };
         inputs = vec![top.window.input.as_ref()];
         stateful = true;
     }
@@ -58,10 +62,16 @@ fn describe(planner: &Planner, node: &LogicalPlan, depth: usize, lines: &mut Vec
                 {
                     "state is the static side".into()
                 }
+                LogicalPlan::Join(join) if join.on.is_empty() => {
+                    "state unbounded: both sides are kept, and every row meets every row of the other side".into()
+                }
                 LogicalPlan::Join(_) => {
                     "state unbounded: both sides are kept; join on a window or a time column to bound it".into()
                 }
-                _ => "state unbounded: the first rows of each partition ever seen".into(),
+                _ if inputs.iter().all(|input| planner.node_properties(input).is_ok_and(|p| p.append_only)) => {
+                    "state unbounded: the first rows of each partition ever seen".into()
+                }
+                _ => "state unbounded: all rows, because any may come first when others go".into(),
             },
         });
     }

@@ -42,4 +42,4 @@ pub use parse::{
     CreateTable, CreateView, Emit, Insert, ObjectKind, Parsed, Script, Show, Statement, StoredAs, query_relations,
 };
 pub use plan::{LATENESS_COLUMN, Plan, Planner, RelationProvider};
-pub use properties::{Properties, TimeBound, TimeTransform, TopN, conjuncts, properties, top_n};
+pub use properties::{Properties, Ranking, TimeBound, TimeTransform, TopN, conjuncts, properties, top_n};

@@ -4,7 +4,7 @@ use crate::catalog::{Relation, RelationKind, TableDefinition, ViewDefinition};
 use crate::error::{Source, SqlError, suggestion};
 use crate::functions::register_functions;
 use crate::parse::{CreateView, Parsed, query_relations};
-use crate::properties::{Properties, TimeBound, bounding_sources, check_expressions, properties, state_bound};
+use crate::properties::{Properties, Ranking, TimeBound, bounding_sources, check_expressions, properties, state_bound};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::TableReference;
@@ -12,9 +12,11 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::datasource::{TableProvider, TableType, provider_as_source};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::context::SessionContext;
-use datafusion::logical_expr::expr::Sort;
+use datafusion::functions_window::row_number::row_number_udwf;
+use datafusion::logical_expr::expr::{Sort, WindowFunction};
 use datafusion::logical_expr::{
-    Expr, Filter, LogicalPlan, LogicalPlanBuilder, Projection, TableScan, Window, col, lit,
+    Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SkipType, TableScan, Window,
+    WindowFunctionDefinition, col, lit,
 };
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
@@ -30,6 +32,9 @@ use std::sync::Arc;
 /// time, in microseconds. At most 0 when the row is on time. It follows from offset order alone, so batch, replay and
 /// every cut into steps agree on which rows are late.
 pub const LATENESS_COLUMN: &str = "_lateness";
+
+/// Number of a row in the order of `ORDER BY … LIMIT`.
+const LIMIT_COLUMN: &str = "__row_number";
 
 /// Part of every fingerprint: a new layout of state makes old state unusable.
 const STATE_LAYOUT: u32 = 2;
@@ -67,6 +72,8 @@ impl Planner {
             .with_target_partitions(1)
             .with_information_schema(false)
             .set_bool("datafusion.sql_parser.collect_spans", true)
+            // A scalar subquery is a join, which can be maintained.
+            .set_bool("datafusion.optimizer.enable_physical_uncorrelated_scalar_subquery", false)
             .set_bool("datafusion.sql_parser.map_string_types_to_utf8view", false);
         let mut context = SessionContext::new_with_config(config);
         // A fresh session takes functions.
@@ -174,6 +181,7 @@ impl Planner {
 
     fn incremental(&self, logical: LogicalPlan, source: &Source) -> Result<Plan, SqlError> {
         let failed = |error: DataFusionError| SqlError::from_datafusion(&error, source);
+        let logical = limits_as_ranks(logical).map_err(failed)?;
         check_view_shape(&logical)?;
         check_expressions(&logical)?;
         let logical = self.optimise(logical).map_err(failed)?;
@@ -251,7 +259,9 @@ impl Planner {
     }
 
     fn optimise(&self, plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
-        let state = self.context.state();
+        let mut state = self.context.state();
+        // Names that rules make up are numbered from 1 for each plan, or its fingerprint would depend on other plans.
+        state.execution_props_mut().alias_generator = Default::default();
         let analysed = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
         Optimizer::with_rules(shared_rules()).optimize(analysed, &state, |_, _| {})
     }
@@ -261,9 +271,13 @@ impl Planner {
 fn shared_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     use datafusion::optimizer as o;
     vec![
+        Arc::new(o::rewrite_set_comparison::RewriteSetComparison::new()),
         Arc::new(o::optimize_unions::OptimizeUnions::new()),
         Arc::new(o::simplify_expressions::SimplifyExpressions::new()),
         Arc::new(o::replace_distinct_aggregate::ReplaceDistinctWithAggregate::new()),
+        Arc::new(o::decorrelate_predicate_subquery::DecorrelatePredicateSubquery::new()),
+        Arc::new(o::scalar_subquery_to_join::ScalarSubqueryToJoin::new()),
+        Arc::new(o::decorrelate_lateral_join::DecorrelateLateralJoin::new()),
         Arc::new(o::extract_equijoin_predicate::ExtractEquijoinPredicate::new()),
         Arc::new(o::eliminate_duplicated_expr::EliminateDuplicatedExpr::new()),
         Arc::new(o::eliminate_filter::EliminateFilter::new()),
@@ -285,6 +299,42 @@ fn check_view_shape(plan: &LogicalPlan) -> Result<(), SqlError> {
         LogicalPlan::SubqueryAlias(alias) => check_view_shape(&alias.input),
         _ => Ok(()),
     }
+}
+
+/// `ORDER BY o LIMIT n` as the rows whose number in that order is at most n.
+fn limits_as_ranks(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    let rewritten = plan.transform_down_with_subqueries(|node| {
+        let LogicalPlan::Limit(limit) = &node else { return Ok(Transformed::no(node)) };
+        let (SkipType::Literal(skip), FetchType::Literal(Some(fetch))) =
+            (limit.get_skip_type()?, limit.get_fetch_type()?)
+        else {
+            return Ok(Transformed::no(node));
+        };
+        let (sort, shown) = match limit.input.as_ref() {
+            LogicalPlan::Sort(sort) => {
+                (sort, sort.input.schema().columns().into_iter().map(Expr::Column).collect::<Vec<_>>())
+            }
+            LogicalPlan::Projection(projection) => match projection.input.as_ref() {
+                LogicalPlan::Sort(sort) => (sort, projection.expr.clone()),
+                _ => return Ok(Transformed::no(node)),
+            },
+            _ => return Ok(Transformed::no(node)),
+        };
+        let mut number = WindowFunction::new(WindowFunctionDefinition::WindowUDF(row_number_udwf()), vec![]);
+        number.params.order_by.clone_from(&sort.expr);
+        let last = lit(skip.saturating_add(fetch) as u64);
+        let mut first_rows = col(LIMIT_COLUMN).lt_eq(last);
+        if skip > 0 {
+            first_rows = first_rows.and(col(LIMIT_COLUMN).gt(lit(skip as u64)));
+        }
+        let plan = LogicalPlanBuilder::from(sort.input.as_ref().clone())
+            .window(vec![Expr::from(number).alias(LIMIT_COLUMN)])?
+            .filter(first_rows)?
+            .project(shown)?
+            .build()?;
+        Ok(Transformed::yes(plan))
+    })?;
+    Ok(rewritten.data)
 }
 
 /// Puts a filter below a projection of plain columns that stands between it and a window: the optimiser leaves one there
@@ -313,19 +363,30 @@ fn total_order(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
         for expr in &mut window_expr {
             // The column keeps the name that the query's own order gave it.
             let name = expr.schema_name().to_string();
-            if let Expr::WindowFunction(function) = expr {
+            if let Some(function) = ties_matter(expr) {
                 for column in &columns {
                     let column = Expr::Column(column.clone());
                     if !function.params.order_by.iter().any(|sort| sort.expr == column) {
                         function.params.order_by.push(Sort::new(column, true, false));
                     }
                 }
-                *expr = expr.clone().alias(name);
+                if !matches!(expr, Expr::Alias(_)) {
+                    *expr = expr.clone().alias(name);
+                }
             }
         }
         Ok(Transformed::yes(LogicalPlan::Window(Window { window_expr, ..window })))
     })?;
     Ok(rewritten.data)
+}
+
+/// The call of ROW_NUMBER in a column of a window.
+fn ties_matter(expr: &mut Expr) -> Option<&mut WindowFunction> {
+    match expr {
+        Expr::Alias(alias) => ties_matter(&mut alias.expr),
+        Expr::WindowFunction(function) => (Ranking::of(function) == Some(Ranking::RowNumber)).then_some(function),
+        _ => None,
+    }
 }
 
 /// Scans of `tables` without their late rows, and with the columns they had.

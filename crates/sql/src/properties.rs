@@ -7,8 +7,8 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::WindowFunction;
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Distinct, Expr, Filter, Join, JoinType, LogicalPlan, Operator, Union, Unnest, Volatility,
-    Window, WindowFunctionDefinition,
+    Aggregate, BinaryExpr, Distinct, Expr, Filter, Join, JoinType, LogicalPlan, Operator, Subquery, Union, Unnest,
+    Volatility, Window, WindowFunctionDefinition,
 };
 use std::collections::BTreeSet;
 
@@ -80,12 +80,40 @@ impl TimeBound {
     }
 }
 
-/// `ROW_NUMBER() … <= limit` over a window.
+/// How rows of a partition are numbered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ranking {
+    /// One after the other; ties are decided by the whole row.
+    RowNumber,
+    /// Ties share the number of their first row.
+    Rank,
+    /// Ties share a number, and no number is left out.
+    DenseRank,
+}
+
+impl Ranking {
+    pub(crate) fn of(function: &WindowFunction) -> Option<Self> {
+        match &function.fun {
+            WindowFunctionDefinition::WindowUDF(udf) => match udf.name() {
+                "row_number" => Some(Self::RowNumber),
+                "rank" => Some(Self::Rank),
+                "dense_rank" => Some(Self::DenseRank),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// `ROW_NUMBER() … <= limit` over a window, or RANK or DENSE_RANK.
 #[derive(Clone, Debug)]
 pub struct TopN<'a> {
     pub window: &'a Window,
     pub function: &'a WindowFunction,
-    /// Rows kept of each partition.
+    pub ranking: Ranking,
+    /// The column with the numbers.
+    pub rank: Column,
+    /// Numbers up to this one are kept of each partition.
     pub limit: usize,
     /// The filter's other conditions.
     pub rest: Vec<Expr>,
@@ -96,9 +124,7 @@ pub fn top_n(filter: &Filter) -> Option<TopN<'_>> {
     let LogicalPlan::Window(window) = filter.input.as_ref() else { return None };
     let [expr] = window.window_expr.as_slice() else { return None };
     let Expr::WindowFunction(function) = unalias(expr) else { return None };
-    if !is_row_number(function) {
-        return None;
-    }
+    let ranking = Ranking::of(function)?;
     let rank = window.schema.columns().pop()?;
     let mut limit: Option<usize> = None;
     let mut rest = vec![];
@@ -114,7 +140,7 @@ pub fn top_n(filter: &Filter) -> Option<TopN<'_>> {
             None => rest.push(condition),
         }
     }
-    Some(TopN { window, function, limit: limit?, rest })
+    Some(TopN { window, function, ranking, rank, limit: limit?, rest })
 }
 
 fn unalias(expr: &Expr) -> &Expr {
@@ -122,10 +148,6 @@ fn unalias(expr: &Expr) -> &Expr {
         Expr::Alias(alias) => unalias(&alias.expr),
         other => other,
     }
-}
-
-fn is_row_number(function: &WindowFunction) -> bool {
-    matches!(&function.fun, WindowFunctionDefinition::WindowUDF(udf) if udf.name() == "row_number")
 }
 
 /// N of `rank <= N`, `rank < N + 1`, `rank = N` (exact), or the same turned round.
@@ -163,6 +185,7 @@ pub fn conjuncts(predicate: &Expr) -> Vec<Expr> {
 pub fn properties(plan: &LogicalPlan, lookup: &dyn Fn(&str) -> Option<Properties>) -> Result<Properties, SqlError> {
     for expr in plan.expressions() {
         check_expression(&expr)?;
+        no_subquery(&expr)?;
     }
     match plan {
         LogicalPlan::TableScan(scan) => {
@@ -201,10 +224,9 @@ pub fn properties(plan: &LogicalPlan, lookup: &dyn Fn(&str) -> Option<Properties
             Err(refuse("DISTINCT ON", "use ROW_NUMBER() OVER (PARTITION BY …) = 1"))
         }
         LogicalPlan::Sort(_) => Err(refuse("ORDER BY", "a view has no order: order the rows when you read it")),
-        LogicalPlan::Limit(_) => Err(refuse(
-            "LIMIT",
-            "limit the rows when you read the view, or keep the first N with ROW_NUMBER() OVER (ORDER BY …) <= N",
-        )),
+        LogicalPlan::Limit(_) => {
+            Err(refuse("LIMIT without ORDER BY", "say which rows are the first: ORDER BY … LIMIT 10"))
+        }
         LogicalPlan::RecursiveQuery(_) => Err(refuse("WITH RECURSIVE", "only batch queries can be recursive")),
         LogicalPlan::Subquery(_) => Err(refuse("this subquery", "write it as a join")),
         other => {
@@ -220,49 +242,99 @@ fn refuse(what: &str, hint: &str) -> SqlError {
 }
 
 fn window_error(window: &Window) -> SqlError {
-    let rows =
-        window.window_expr.iter().all(|expr| matches!(unalias(expr), Expr::WindowFunction(f) if is_row_number(f)));
-    if rows {
-        refuse("ROW_NUMBER() without a limit", "keep the first rows only: … WHERE the_row_number <= 10")
+    let ranks = window
+        .window_expr
+        .iter()
+        .all(|expr| matches!(unalias(expr), Expr::WindowFunction(function) if Ranking::of(function).is_some()));
+    let names: Vec<String> = window.window_expr.iter().map(|expr| expr.schema_name().to_string()).collect();
+    if ranks && names.len() == 1 {
+        refuse(&format!("{} without a limit", names.join("")), "keep the first rows only: … WHERE the_number <= 10")
     } else {
-        let names: Vec<String> = window.window_expr.iter().map(|expr| expr.schema_name().to_string()).collect();
-        refuse(&names.join(", "), "of the window functions, ROW_NUMBER() … <= N can be maintained")
+        refuse(&names.join(", "), "of the window functions, ROW_NUMBER(), RANK() and DENSE_RANK() … <= N can be, alone")
     }
 }
 
-/// Refuses expressions whose value is no matter of the row alone, before an optimiser can fold them into constants.
+/// Refuses expressions whose value is no matter of the row alone, before an optimiser can fold them into constants; in
+/// subqueries too.
 pub(crate) fn check_expressions(plan: &LogicalPlan) -> Result<(), SqlError> {
     for expr in plan.expressions() {
         check_expression(&expr)?;
+        for subquery in subqueries(&expr)? {
+            check_expressions(&subquery.subquery)?;
+        }
     }
     plan.inputs().into_iter().try_for_each(check_expressions)
 }
 
 fn check_expression(expr: &Expr) -> Result<(), SqlError> {
+    first_problem(expr, |expr| match expr {
+        Expr::ScalarFunction(function) if function.func.signature().volatility != Volatility::Immutable => {
+            Some(refuse(
+                &format!("{}()", function.func.name()),
+                "its answer changes although no row does; use a column of the row",
+            ))
+        }
+        Expr::ScalarSubquery(subquery) if subquery.outer_ref_columns.is_empty() && !is_one_row(&subquery.subquery) => {
+            Some(refuse(
+                "a scalar subquery of more than one row",
+                "make it one row with an aggregate: (SELECT MAX(x) …)",
+            ))
+        }
+        _ => None,
+    })
+}
+
+/// What the optimiser could not turn into a join.
+fn no_subquery(expr: &Expr) -> Result<(), SqlError> {
+    first_problem(expr, |expr| match expr {
+        Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => {
+            Some(refuse("this subquery", "write it as a join, or use it in WHERE"))
+        }
+        Expr::OuterReferenceColumn(_, _) => {
+            Some(refuse("this correlated subquery", "correlate it by equalities, or write it as a join"))
+        }
+        _ => None,
+    })
+}
+
+fn first_problem(expr: &Expr, find: impl Fn(&Expr) -> Option<SqlError>) -> Result<(), SqlError> {
     let mut problem = None;
     let walk = expr.apply(|expr| {
-        problem = match expr {
-            Expr::ScalarFunction(function) => {
-                let volatility = function.func.signature().volatility;
-                (volatility != Volatility::Immutable).then(|| {
-                    refuse(
-                        &format!("{}()", function.func.name()),
-                        "its answer changes although no row does; use a column of the row",
-                    )
-                })
-            }
-            Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => {
-                Some(refuse("this subquery", "write it as a join"))
-            }
-            Expr::OuterReferenceColumn(_, _) => Some(refuse("a correlated subquery", "write it as a join")),
-            _ => None,
-        };
+        problem = find(expr);
         Ok(if problem.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     match (walk, problem) {
         (_, Some(problem)) => Err(problem),
         (Err(error), None) => Err(SqlError::new(SqlError::PLAN, error.to_string())),
         (Ok(_), None) => Ok(()),
+    }
+}
+
+fn subqueries(expr: &Expr) -> Result<Vec<Subquery>, SqlError> {
+    let mut found = vec![];
+    let walk = expr.apply(|expr| {
+        found.extend(match expr {
+            Expr::Exists(exists) => Some(exists.subquery.clone()),
+            Expr::InSubquery(inside) => Some(inside.subquery.clone()),
+            Expr::ScalarSubquery(subquery) => Some(subquery.clone()),
+            Expr::SetComparison(comparison) => Some(comparison.subquery.clone()),
+            _ => None,
+        });
+        Ok(TreeNodeRecursion::Continue)
+    });
+    walk.map_err(|error| SqlError::new(SqlError::PLAN, error.to_string()))?;
+    Ok(found)
+}
+
+/// Whether a plan has at most one row whatever its inputs have.
+fn is_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Projection(projection) => is_one_row(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => is_one_row(&alias.input),
+        LogicalPlan::Filter(filter) => is_one_row(&filter.input),
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::EmptyRelation(_) => true,
+        _ => false,
     }
 }
 
@@ -403,7 +475,7 @@ fn top_n_properties(top: &TopN, lookup: &dyn Fn(&str) -> Option<Properties>) -> 
     let partition = &top.function.params.partition_by;
     let columns: Option<Vec<usize>> = partition.iter().map(|expr| column_index(expr, schema)).collect();
     let rank = schema.fields().len();
-    let partition_key = columns.clone().map(|mut columns| {
+    let partition_key = columns.clone().filter(|_| top.ranking == Ranking::RowNumber).map(|mut columns| {
         if top.limit > 1 {
             columns.push(rank);
         }
@@ -417,66 +489,100 @@ fn top_n_properties(top: &TopN, lookup: &dyn Fn(&str) -> Option<Properties>) -> 
     Ok(Properties { append_only: false, key: partition_key.or(input.key), time, is_static: input.is_static })
 }
 
+/// Which sides' rows a join shows once each, whether or not they are matched and never beside nulls of their own.
+fn keeps_rows(kind: JoinType) -> [bool; 2] {
+    match kind {
+        JoinType::Inner => [true, true],
+        JoinType::Left | JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => [true, false],
+        JoinType::Right | JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => [false, true],
+        JoinType::Full => [false, false],
+    }
+}
+
 fn join_properties(join: &Join, lookup: &dyn Fn(&str) -> Option<Properties>) -> Result<Properties, SqlError> {
     let left = properties(&join.left, lookup)?;
     let right = properties(&join.right, lookup)?;
-    match join.join_type {
-        JoinType::Inner | JoinType::Left => {}
-        JoinType::Right => return Err(refuse("RIGHT JOIN", "turn the sides round and write LEFT JOIN")),
-        JoinType::Full => return Err(refuse("FULL JOIN", "inner and left joins can be")),
-        _ => return Err(refuse("IN, EXISTS or a scalar subquery", "write it as a join")),
+    let kind = join.join_type;
+    if join.null_aware && (join.on.len() != 1 || join.filter.is_some()) {
+        return Err(refuse(
+            "NOT IN with a correlated subquery",
+            "write NOT EXISTS, which says the same where no value is null",
+        ));
     }
-    if join.on.is_empty() && !(left.is_static && right.is_static) {
-        return Err(refuse("a join without an equality", "add a condition left.column = right.column"));
-    }
-    let width = left.time.len();
     let left_on: Vec<Option<usize>> = join.on.iter().map(|(expr, _)| column_index(expr, join.left.schema())).collect();
     let right_on: Vec<Option<usize>> =
         join.on.iter().map(|(_, expr)| column_index(expr, join.right.schema())).collect();
+    let keeps = keeps_rows(kind);
+    // Another side's late match shows an old row again, or hides it, so a time column stays bounded only when it is
+    // joined on, or when the other side never changes.
+    let bounds = |side: usize, own: &Properties, other: &Properties, on: &[Option<usize>], others: &[Option<usize>]| {
+        let joined = |column: usize| {
+            let at = on.iter().position(|on| *on == Some(column))?;
+            let other = other.time.get(others[at]?)?.as_ref()?;
+            Some(own.time[column].as_ref()?.and(other))
+        };
+        let bound = |column: usize| match &own.time[column] {
+            Some(bound) if keeps[side] => joined(column).or_else(|| other.is_static.then(|| bound.clone())),
+            _ => None,
+        };
+        (0..own.time.len()).map(bound).collect::<Vec<_>>()
+    };
+    let left_time = bounds(0, &left, &right, &left_on, &right_on);
+    let right_time = bounds(1, &right, &left, &right_on, &left_on);
+    let shows_left = !matches!(kind, JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark);
+    let shows_right = !matches!(kind, JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark);
+    let mut time = vec![];
+    time.extend(if shows_left { left_time } else { vec![] });
+    time.extend(if shows_right { right_time } else { vec![] });
+    time.resize(join.schema.fields().len(), None);
+    let append_only = left.append_only
+        && right.append_only
+        && match kind {
+            JoinType::Inner | JoinType::LeftSemi | JoinType::RightSemi => true,
+            JoinType::Left | JoinType::LeftAnti | JoinType::LeftMark => right.is_static,
+            JoinType::Right | JoinType::RightAnti | JoinType::RightMark => left.is_static,
+            JoinType::Full => left.is_static && right.is_static,
+        };
+    let key = match (shows_left, shows_right) {
+        (true, false) => left.key.clone(),
+        (false, _) => right.key.clone(),
+        (true, true) => pair_key(kind, &left, &right, &left_on, &right_on),
+    };
+    Ok(Properties { append_only, key, time, is_static: left.is_static && right.is_static })
+}
+
+/// The key of the pairs of a join.
+fn pair_key(
+    kind: JoinType,
+    left: &Properties,
+    right: &Properties,
+    left_on: &[Option<usize>],
+    right_on: &[Option<usize>],
+) -> Option<Vec<usize>> {
     let covers = |key: &Option<Vec<usize>>, on: &[Option<usize>]| {
         key.as_ref().is_some_and(|key| key.iter().all(|column| on.contains(&Some(*column))))
     };
+    let width = left.time.len();
     let shift = |key: &Vec<usize>| key.iter().map(|column| column + width).collect::<Vec<_>>();
-    let key = if covers(&right.key, &right_on) {
+    let keeps = keeps_rows(kind);
+    if covers(&right.key, right_on) && keeps[0] {
         left.key.clone()
-    } else if covers(&left.key, &left_on) && join.join_type == JoinType::Inner {
+    } else if covers(&left.key, left_on) && keeps[1] {
         right.key.as_ref().map(shift)
     } else {
         left.key
             .as_ref()
             .zip(right.key.as_ref())
             .map(|(left, right)| left.iter().copied().chain(shift(right)).collect())
-    };
-    // Another side's late match shows an old row again, so a time column stays bounded only when it is joined on, or
-    // when the other side never changes.
-    let mut time: Vec<Option<TimeBound>> = vec![None; width + right.time.len()];
-    for (index, bound) in left.time.iter().enumerate() {
-        if right.is_static {
-            time[index].clone_from(bound);
-        }
     }
-    for (index, bound) in right.time.iter().enumerate() {
-        if left.is_static && join.join_type == JoinType::Inner {
-            time[width + index].clone_from(bound);
-        }
-    }
-    for (l, r) in left_on.iter().zip(&right_on) {
-        if let (Some(l), Some(r)) = (l, r)
-            && let (Some(Some(left_bound)), Some(Some(right_bound))) = (left.time.get(*l), right.time.get(*r))
-        {
-            let both = left_bound.and(right_bound);
-            time[*l] = Some(both.clone());
-            if join.join_type == JoinType::Inner {
-                time[width + *r] = Some(both);
-            }
-        }
-    }
-    let append_only = left.append_only && right.append_only && (join.join_type == JoinType::Inner || right.is_static);
-    Ok(Properties { append_only, key, time, is_static: left.is_static && right.is_static })
 }
 
 /// The equality (its number in `join.on`) whose bounds let old rows of both sides go.
 pub(crate) fn join_bound(join: &Join, left: &Properties, right: &Properties) -> Option<(usize, TimeBound)> {
+    if join.null_aware {
+        // What NOT IN says depends on every row of its right side.
+        return None;
+    }
     join.on.iter().enumerate().find_map(|(index, (l, r))| {
         let l = expression_time(l, join.left.schema(), left)?;
         let r = expression_time(r, join.right.schema(), right)?;

@@ -6,7 +6,7 @@ use crate::error::{Result, StreamError};
 use crate::operators::{Aggregate, Call, Join, JoinSpec, LateFilter, Map, Operator, TopN, TopNSpec, Unnest};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{DFSchema, NullEquality};
+use datafusion::common::{Column, DFSchema, NullEquality};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{self as logical, Expr, ExprSchemable, LogicalPlan};
@@ -15,7 +15,7 @@ use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_plan::PhysicalExpr;
 use rivermere_base::Changes;
 use rivermere_sql::{LATENESS_COLUMN, Planner, ViewDefinition, top_n};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 /// The columns of each table that some plan reads.
@@ -40,12 +40,18 @@ fn collect(plan: &LogicalPlan, needed: &mut BTreeMap<String, BTreeSet<String>>) 
 }
 
 pub(crate) struct Compiler<'a> {
-    pub(crate) dataflow: &'a mut Dataflow,
-    pub(crate) planner: &'a Planner,
-    pub(crate) view: &'a str,
+    dataflow: &'a mut Dataflow,
+    planner: &'a Planner,
+    view: &'a str,
+    /// Nodes of the view's plan so far: what a query says twice is computed once.
+    nodes: HashMap<LogicalPlan, NodeId>,
 }
 
-impl Compiler<'_> {
+impl<'a> Compiler<'a> {
+    pub(crate) fn new(dataflow: &'a mut Dataflow, planner: &'a Planner, view: &'a str) -> Self {
+        Self { dataflow, planner, view, nodes: HashMap::new() }
+    }
+
     /// Adds a view and all its operators.
     pub(crate) fn view(&mut self, view: &ViewDefinition) -> Result<NodeId> {
         let root = self.node(&view.plan.logical)?;
@@ -54,6 +60,15 @@ impl Compiler<'_> {
     }
 
     fn node(&mut self, plan: &LogicalPlan) -> Result<NodeId> {
+        if let Some(node) = self.nodes.get(plan) {
+            return Ok(*node);
+        }
+        let node = self.new_node(plan)?;
+        self.nodes.insert(plan.clone(), node);
+        Ok(node)
+    }
+
+    fn new_node(&mut self, plan: &LogicalPlan) -> Result<NodeId> {
         let schema = plan.schema().inner().clone();
         match plan {
             LogicalPlan::TableScan(scan) => {
@@ -70,12 +85,20 @@ impl Compiler<'_> {
             }
             LogicalPlan::SubqueryAlias(alias) => self.node(&alias.input),
             LogicalPlan::Projection(projection) => {
-                let input = self.node(&projection.input)?;
+                let input = match projection.input.as_ref() {
+                    LogicalPlan::Filter(filter) => match top_n(filter) {
+                        Some(top) if !reads(&projection.expr, &top.rank) && !reads(&top.rest, &top.rank) => {
+                            self.top_n(&projection.input, &top, false)?
+                        }
+                        _ => self.node(&projection.input)?,
+                    },
+                    input => self.node(input)?,
+                };
                 let expressions = self.expressions(&projection.expr, projection.input.schema())?;
                 Ok(self.operator(Map::project(expressions, schema.clone()), vec![input], schema))
             }
             LogicalPlan::Filter(filter) => match top_n(filter) {
-                Some(top) => self.top_n(plan, &top),
+                Some(top) => self.top_n(plan, &top, true),
                 None => {
                     let input = self.node(&filter.input)?;
                     let predicate = self.expression(&filter.predicate, filter.input.schema())?;
@@ -226,7 +249,7 @@ impl Compiler<'_> {
         Ok(self.operator(operator, inputs, schema))
     }
 
-    fn top_n(&mut self, plan: &LogicalPlan, top: &rivermere_sql::TopN) -> Result<NodeId> {
+    fn top_n(&mut self, plan: &LogicalPlan, top: &rivermere_sql::TopN, shows_rank: bool) -> Result<NodeId> {
         let input_plan = &top.window.input;
         let append_only_input = self.planner.node_properties(input_plan)?.append_only;
         let input = self.node(input_plan)?;
@@ -250,6 +273,8 @@ impl Compiler<'_> {
             .collect();
         let computed = self.computed(input, &columns, &from)?;
         let spec = TopNSpec {
+            ranking: top.ranking,
+            shows_rank,
             partition,
             order,
             row_width,
@@ -290,6 +315,10 @@ impl Compiler<'_> {
 fn nullable(schema: &SchemaRef) -> SchemaRef {
     let fields: Vec<Field> = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
     Arc::new(Schema::new(fields))
+}
+
+fn reads(exprs: &[Expr], column: &Column) -> bool {
+    exprs.iter().any(|expr| expr.column_refs().contains(column))
 }
 
 fn unalias(expr: &Expr) -> &Expr {

@@ -72,7 +72,7 @@ impl Dataflow {
     /// # Errors
     /// When an operator cannot be made.
     pub fn add_view(&mut self, planner: &Planner, view: &ViewDefinition) -> Result<()> {
-        let node = Compiler { dataflow: self, planner, view: &view.name }.view(view)?;
+        let node = Compiler::new(self, planner, &view.name).view(view)?;
         self.relations.insert(view.name.clone(), node);
         Ok(())
     }

@@ -33,6 +33,11 @@ impl RowCodec {
         Self::new(schema.fields().iter().map(|field| field.data_type()))
     }
 
+    /// Columns of a row.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
     /// One row for each of `rows` rows; `columns` may be empty.
     ///
     /// # Errors

@@ -1,5 +1,7 @@
 //! Laws of the stream engine.
 
+mod joins;
 mod law;
 mod operators;
 mod oracle;
+mod ranks;

@@ -5,7 +5,7 @@ use crate::law::check_law;
 /// Scripts of each view in an ordinary run.
 const SCRIPTS: u64 = 60;
 
-fn law(sql: &str) {
+pub fn law(sql: &str) {
     let seeds = std::env::var("RIVERMERE_LAW_SCRIPTS").ok().and_then(|text| text.parse().ok()).unwrap_or(SCRIPTS);
     for seed in 0..seeds {
         check_law(sql, seed % 2 == 0, seed);

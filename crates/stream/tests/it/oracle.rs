@@ -3,7 +3,7 @@
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch};
 use arrow::datatypes::SchemaRef;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::Transformed;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::collect;
@@ -47,15 +47,22 @@ fn round(value: f64) -> String {
     format!("{value:.8e}")
 }
 
-/// What a view's query answers over the given contents of its inputs.
+/// What a view's query answers over the given contents of its inputs: by the plan that the stream engine runs.
 pub fn answer(view: &ViewDefinition, contents: &BTreeMap<String, Vec<RecordBatch>>) -> Vec<RecordBatch> {
+    run(&view.plan.logical, contents, false)
+}
+
+/// What the query as it is written answers, planned and optimised by DataFusion alone.
+pub fn plain_answer(query: &LogicalPlan, contents: &BTreeMap<String, Vec<RecordBatch>>) -> Vec<RecordBatch> {
+    run(query, contents, true)
+}
+
+fn run(plan: &LogicalPlan, contents: &BTreeMap<String, Vec<RecordBatch>>, optimise: bool) -> Vec<RecordBatch> {
     let config = SessionConfig::new().with_target_partitions(1);
     let context = SessionContext::new_with_config(config);
-    let plan = view
-        .plan
-        .logical
+    let plan = plan
         .clone()
-        .transform_up(|node| {
+        .transform_up_with_subqueries(|node| {
             let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
             let schema: SchemaRef = scan.source.schema();
             let batches = contents.get(scan.table_name.table()).cloned().unwrap_or_default();
@@ -68,6 +75,7 @@ pub fn answer(view: &ViewDefinition, contents: &BTreeMap<String, Vec<RecordBatch
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     runtime.block_on(async {
         let state = context.state();
+        let plan = if optimise { state.optimize(&plan).unwrap() } else { plan };
         let physical = state.query_planner().create_physical_plan(&plan, &state).await.unwrap();
         collect(physical, context.task_ctx()).await.unwrap()
     })
