@@ -1,6 +1,7 @@
 //! Table functions.
 
-use crate::{Query, providers::PlanProvider};
+use crate::Query;
+use crate::providers::{Planned, Scanned};
 use datafusion::catalog::{TableFunctionImpl, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
@@ -81,6 +82,6 @@ impl TableFunctionImpl for Batch {
             .query
             .view(&name)
             .ok_or_else(|| DataFusionError::Plan(format!("RM-3103: view '{name}' does not exist")))?;
-        Ok(Arc::new(PlanProvider::new(view.plan.schema.clone(), self.query.batch_plan(&view)?)))
+        Ok(Arc::new(Scanned(Planned::new(view.plan.schema.clone(), self.query.batch_plan(&view)?))))
     }
 }

@@ -11,6 +11,7 @@ mod functions;
 mod providers;
 
 pub use functions::OpenLake;
+use providers::{File, Planned, RawTopic, Scanned, Topic, View};
 
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -73,17 +74,17 @@ impl Query {
         register_functions(&mut context)?;
         let mut names = std::collections::BTreeSet::new();
         for table in self.catalog.tables() {
-            context.register_table(TableReference::bare(table.name.as_str()), self.table(&table))?;
+            context.register_table(TableReference::bare(table.name.as_str()), self.table(&table, false))?;
             names.insert(table.name.clone());
         }
         for view in self.catalog.views() {
-            let provider = providers::ViewProvider::new(view.clone(), self.catalog.clone());
+            let provider = Scanned(View::new(view.clone(), self.catalog.clone()));
             context.register_table(TableReference::bare(view.name.as_str()), Arc::new(provider))?;
             names.insert(view.name.clone());
         }
         for topic in self.log.topics() {
             if !names.contains(topic.name.as_str()) {
-                let provider = providers::RawTopic::new(self.log.clone(), topic.name.clone());
+                let provider = Scanned(RawTopic::new(self.log.clone(), topic.name.clone()));
                 context.register_table(TableReference::bare(topic.name.as_str()), Arc::new(provider))?;
             }
         }
@@ -92,11 +93,12 @@ impl Query {
         Ok(context)
     }
 
-    fn table(&self, table: &Arc<TableDefinition>) -> Arc<dyn TableProvider> {
+    fn table(&self, table: &Arc<TableDefinition>, with_lateness: bool) -> Arc<dyn TableProvider> {
         match &table.connector {
-            Connector::Topic { .. } => Arc::new(providers::TopicProvider::new(table.clone(), self.log.clone(), false)),
+            Connector::Topic { .. } => Arc::new(Scanned(Topic::new(table.clone(), self.log.clone(), with_lateness))),
             Connector::File { path } => {
-                Arc::new(providers::FileProvider::new(table.clone(), self.disk.clone(), self.project.join(path), false))
+                let path = self.project.join(path);
+                Arc::new(Scanned(File::new(table.clone(), self.disk.clone(), path, with_lateness)))
             }
         }
     }
@@ -112,19 +114,9 @@ impl Query {
             let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
             let name = scan.table_name.table();
             let provider: Arc<dyn TableProvider> = if let Some(table) = tables.iter().find(|table| table.name == name) {
-                match &table.connector {
-                    Connector::Topic { .. } => {
-                        Arc::new(providers::TopicProvider::new(table.clone(), self.log.clone(), true))
-                    }
-                    Connector::File { path } => Arc::new(providers::FileProvider::new(
-                        table.clone(),
-                        self.disk.clone(),
-                        self.project.join(path),
-                        true,
-                    )),
-                }
+                self.table(table, true)
             } else if let Some(view) = views.iter().find(|view| view.name == name) {
-                Arc::new(providers::PlanProvider::new(view.plan.schema.clone(), self.batch_plan(view)?))
+                Arc::new(Scanned(Planned::new(view.plan.schema.clone(), self.batch_plan(view)?)))
             } else {
                 return Err(DataFusionError::Plan(format!("RM-3101: input '{name}' of the view is gone")));
             };
