@@ -50,6 +50,15 @@ async fn mistakes_are_told_with_place_and_suggestion() {
         start(folder.path(), &folder.path().join("data")).await.unwrap_or_else(|problem| panic!("{problem}"));
     for (statement, expected) in [
         ("SELECT itme FROM orders", "did you mean 'item'?"),
+        ("SELECT id,\n  itme FROM orders", "query:2:3"),
+        ("SELECT item\n  FROM ordrs", "query:2:8"),
+        ("SELECT item FROM ordrs", "did you mean 'orders'?"),
+        ("SELECT lwer(item) FROM orders", "did you mean 'lower'?"),
+        ("SELECT id, lwer(item) FROM orders", "query:1:12"),
+        ("SELECT id, item FROM orders GROUP BY id", "query:1:12"),
+        ("SELECT item FROM orders WHERE id = TRUE AND item + 1 > 0", "query:1:"),
+        ("EXPLAIN SELECT itme FROM orders", "query:1:16"),
+        ("INSERT INTO orders SELECT itme, 'x' FROM orders", "query:1:27"),
         ("SELEC 1", "did you mean 'SELECT'?"),
         ("INSERT INTO ordres VALUES (1, 'x')", "did you mean 'orders'?"),
         ("INSERT INTO orders VALUES (1)", "1 values for the 2 columns"),
@@ -62,6 +71,29 @@ async fn mistakes_are_told_with_place_and_suggestion() {
     }
     let second = start(folder.path(), &folder.path().join("data")).await.err().expect("the folder is in use");
     assert!(second.to_string().contains("is in use by process"), "{second}");
+    assembly.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn show_tables_lists_what_a_select_can_name() {
+    let folder = tempfile::tempdir().unwrap();
+    write_project(
+        folder.path(),
+        "CREATE TABLE orders (id BIGINT NOT NULL, item TEXT) WITH ('topic' = 'orders-v1');
+         CREATE MATERIALIZED VIEW items AS SELECT item FROM orders;",
+    );
+    let assembly =
+        start(folder.path(), &folder.path().join("data")).await.unwrap_or_else(|problem| panic!("{problem}"));
+    let shown = sql(&assembly, "SHOW TABLES").unwrap();
+    let expected = serde_json::json!([
+        {"name": "items", "kind": "view"},
+        {"name": "orders", "kind": "table"},
+        {"name": "orders-v1", "kind": "topic"}
+    ]);
+    assert_eq!(shown, expected);
+    for row in expected.as_array().unwrap() {
+        sql(&assembly, &format!("SELECT * FROM \"{}\"", row["name"].as_str().unwrap())).unwrap();
+    }
     assembly.stop().await.unwrap();
 }
 

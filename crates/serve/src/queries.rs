@@ -220,7 +220,13 @@ pub(crate) async fn run_text(
     let open = async move {
         let session = platform.session();
         match plan_read(&session, &text).await {
-            Ok(plan) => open_plan(&session, plan).await,
+            Ok(plan) => match open_plan(&session, plan).await {
+                // Some mistakes are found by the optimiser; nothing has run yet.
+                Err(ServeError::Statement(problem)) if problem.kind == ProblemKind::Invalid => {
+                    command(platform, text).await
+                }
+                opened => opened,
+            },
             Err(_) => command(platform, text).await,
         }
     };
@@ -282,10 +288,7 @@ pub(crate) fn is_read_statement(statement: &ast::Statement) -> bool {
         ast::Statement::Explain { statement, .. } => is_read_statement(statement),
         other => matches!(
             other,
-            ast::Statement::Query(_)
-                | ast::Statement::ShowTables { .. }
-                | ast::Statement::ShowColumns { .. }
-                | ast::Statement::ExplainTable { .. }
+            ast::Statement::Query(_) | ast::Statement::ShowColumns { .. } | ast::Statement::ExplainTable { .. }
         ),
     }
 }
@@ -317,7 +320,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_statement_that_never_ends_is_cut_off_and_frees_its_turn() {
-        let limits = Limits { concurrent_statements: 1, statement_wait: Duration::ZERO, ..Limits::default() };
+        let limits = Limits { concurrent_statements: 1, ..Limits::default() };
         let pool = QueryPool::new(&limits).unwrap();
         let forever = std::future::pending::<Result<Opened, ServeError>>();
         let ended = pool.start(Some(Duration::from_millis(1)), forever).await;

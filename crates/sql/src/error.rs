@@ -74,6 +74,7 @@ impl SqlError {
         if let DataFusionError::Plan(message) = error.find_root() {
             found.message.clone_from(message);
         }
+        found.untangle();
         if let Some(diagnostic) = error.diagnostic() {
             found.location = diagnostic.span.and_then(|span| source.location_at(span.start.line, span.start.column));
             if found.hint.is_none() {
@@ -82,6 +83,39 @@ impl SqlError {
             }
         }
         found
+    }
+}
+
+impl SqlError {
+    /// DataFusion's own suggestion as the hint, and its message in one line.
+    fn untangle(&mut self) {
+        let Some((message, rest)) = self.message.split_once('\n') else { return };
+        if let Some(suggested) = rest.strip_prefix("Did you mean ") {
+            let suggested = suggested.lines().next().unwrap_or_default();
+            self.hint = Some(format!("did you mean {suggested}"));
+            self.code = Self::NAME;
+        }
+        let message = message.trim_end_matches('.').to_string();
+        self.message = match message.strip_prefix("Invalid function ") {
+            Some(name) => format!("function {name} does not exist"),
+            None => message,
+        };
+    }
+
+    /// An unknown table as the user has written it, with a suggestion.
+    pub(crate) fn with_relation<'a>(
+        mut self,
+        place: impl Fn(&str) -> Option<Location>,
+        relations: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let quoted = self.message.strip_prefix("table '").and_then(|rest| rest.strip_suffix("' not found"));
+        if let Some(name) = quoted.and_then(|name| name.strip_prefix("rivermere.public.")) {
+            self.hint = suggestion(name, relations);
+            self.location = self.location.or_else(|| place(name));
+            self.code = Self::NAME;
+            self.message = format!("table or view '{name}' does not exist");
+        }
+        self
     }
 }
 

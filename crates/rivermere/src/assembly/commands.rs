@@ -1,10 +1,11 @@
 //! The one door for statements: what changes the catalog or a topic, and whatever DataFusion's own parser does not read.
 
 use super::platform::{Running, append, text_output};
-use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::error::DataFusionError;
+use datafusion::physical_plan::collect;
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use rivermere_base::Code;
@@ -15,6 +16,7 @@ use rivermere_sql::{
     suggestion,
 };
 use rivermere_stream::runtime::NewObjects;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Rows of one INSERT that are sent to a topic at once.
@@ -41,7 +43,7 @@ async fn statement(running: &Arc<Running>, parsed: &Parsed) -> Result<SqlOutput,
         Statement::Drop { kind, name, if_exists } => drop_object(running, *kind, &name.value, *if_exists).await,
         Statement::Query(query) => {
             // Unknown names and columns are told with their place before anything runs.
-            select(running, query).await
+            select(running, query, parsed).await
         }
         Statement::Explain { streaming: true, query } => {
             let planner = running.planner.read();
@@ -52,7 +54,8 @@ async fn statement(running: &Arc<Running>, parsed: &Parsed) -> Result<SqlOutput,
         Statement::Explain { streaming: false, query } => {
             let session = running.new_session().map_err(datafusion_problem)?;
             let statement = DataFusionStatement::Statement(Box::new(SqlStatement::Query(query.clone())));
-            let plan = session.state().statement_to_plan(statement).await.map_err(datafusion_problem)?;
+            let plan = session.state().statement_to_plan(statement).await;
+            let plan = plan.map_err(|error| explained(running, parsed, &error))?;
             let optimised = session.state().optimize(&plan).map_err(datafusion_problem)?;
             let text = optimised.display_indent().to_string();
             Ok(text_output("plan", text.lines().map(String::from)))
@@ -76,11 +79,8 @@ async fn create_table(
         let definition = create.define(parsed).map_err(problem)?;
         running.planner.write().add_table(definition).map_err(problem)?
     };
-    let added = running.engine()?.add(NewObjects { tables: vec![table.clone()], views: vec![], ad_hoc: true }).await;
-    if let Err(error) = added {
-        running.planner.write().remove(&name);
-        return Err(SqlProblem::new(Code(7023), error.to_string()));
-    }
+    let added = NewObjects { tables: vec![table.clone()], views: vec![], ad_hoc: true };
+    add(running, &name, added).await?;
     running.add_tables(&[table]);
     Ok(status("created", &name))
 }
@@ -105,12 +105,20 @@ async fn create_view(
         planner.add_view(view.clone()).map_err(problem)?;
         view
     };
-    let added = running.engine()?.add(NewObjects { tables: vec![], views: vec![view], ad_hoc: true }).await;
-    if let Err(error) = added {
-        running.planner.write().remove(&name);
-        return Err(SqlProblem::new(Code(7023), error.to_string()));
-    }
+    add(running, &name, NewObjects { tables: vec![], views: vec![view], ad_hoc: true }).await?;
     Ok(status("created", &name))
+}
+
+/// Hands what the planner knows already to the engine; when the engine refuses, the planner forgets it again.
+async fn add(running: &Arc<Running>, name: &str, objects: NewObjects) -> Result<(), SqlProblem> {
+    let added = match running.engine() {
+        Ok(engine) => engine.add(objects).await.map_err(|error| SqlProblem::new(Code(7023), error.to_string())),
+        Err(problem) => Err(problem),
+    };
+    if added.is_err() {
+        running.planner.write().remove(name);
+    }
+    added
 }
 
 async fn drop_object(
@@ -161,13 +169,17 @@ async fn drop_object(
     Ok(status("dropped", name))
 }
 
-async fn select(running: &Arc<Running>, query: &Query) -> Result<SqlOutput, SqlProblem> {
+async fn select(running: &Arc<Running>, query: &Query, parsed: &Parsed) -> Result<SqlOutput, SqlProblem> {
     let session = running.new_session().map_err(datafusion_problem)?;
     let statement = DataFusionStatement::Statement(Box::new(SqlStatement::Query(Box::new(query.clone()))));
-    let plan = session.state().statement_to_plan(statement).await.map_err(datafusion_problem)?;
-    let frame = session.execute_logical_plan(plan).await.map_err(datafusion_problem)?;
+    let told = |error: DataFusionError| explained(running, parsed, &error);
+    let plan = session.state().statement_to_plan(statement).await.map_err(told)?;
+    let frame = session.execute_logical_plan(plan).await.map_err(told)?;
     let schema = frame.schema().inner().clone();
-    let batches = frame.collect().await.map_err(datafusion_problem)?;
+    let context = Arc::new(frame.task_ctx());
+    // Some mistakes, such as types that cannot be compared, are found when the plan is made ready.
+    let plan = frame.create_physical_plan().await.map_err(told)?;
+    let batches = collect(plan, context).await.map_err(datafusion_problem)?;
     Ok(SqlOutput { schema, batches })
 }
 
@@ -213,7 +225,7 @@ async fn insert_rows(running: &Arc<Running>, insert: &Insert, parsed: &Parsed) -
     if let Some(missing) = missing {
         return Err(SqlProblem::new(Code(7027), format!("column '{}' may not be null", missing.name())));
     }
-    let output = select(running, &insert.query).await?;
+    let output = select(running, &insert.query, parsed).await?;
     if output.schema.fields().len() != columns.len() {
         let message = format!("{} values for the {} columns of '{name}'", output.schema.fields().len(), columns.len());
         return Err(problem(SqlError::new(Code(7027), message).at(parsed.location.clone())));
@@ -246,7 +258,7 @@ async fn insert_rows(running: &Arc<Running>, insert: &Insert, parsed: &Parsed) -
 
 fn show_names(running: &Running, show: Show) -> SqlOutput {
     match show {
-        Show::Tables => text_output("table", running.tables.read().keys().cloned().collect::<Vec<_>>()),
+        Show::Tables => relations(running),
         Show::Views => text_output("view", running.views.all().iter().map(|cell| cell.view.name.clone())),
         Show::Topics => text_output("topic", running.log.topics().iter().map(|topic| topic.name.to_string())),
         Show::Watermarks => {
@@ -264,6 +276,23 @@ fn show_names(running: &Running, show: Show) -> SqlOutput {
     }
 }
 
+/// What a SELECT can name, with its kind: tables over topics and over files, views, and topics that no table describes.
+fn relations(running: &Running) -> SqlOutput {
+    let mut kinds = BTreeMap::new();
+    for topic in running.log.topics() {
+        kinds.insert(topic.name.to_string(), "topic");
+    }
+    for (name, relation) in running.planner.read().relations() {
+        let kind = match &relation.kind {
+            RelationKind::Table(table) if table.is_bounded() => "file",
+            RelationKind::View(_) => "view",
+            _ => "table",
+        };
+        kinds.insert(name.clone(), kind);
+    }
+    two_texts(["name", "kind"], kinds.iter().map(|(name, kind)| [name.as_str(), *kind]))
+}
+
 fn describe(running: &Running, name: &str) -> Result<SqlOutput, SqlProblem> {
     let planner = running.planner.read();
     let Some(relation) = planner.relations().get(name) else {
@@ -279,8 +308,8 @@ fn describe(running: &Running, name: &str) -> Result<SqlOutput, SqlProblem> {
     ]));
     let fields = relation.schema.fields();
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(arrow::array::StringArray::from_iter_values(fields.iter().map(|field| field.name()))),
-        Arc::new(arrow::array::StringArray::from_iter_values(fields.iter().map(|field| field.data_type().to_string()))),
+        Arc::new(StringArray::from_iter_values(fields.iter().map(|field| field.name()))),
+        Arc::new(StringArray::from_iter_values(fields.iter().map(|field| field.data_type().to_string()))),
         Arc::new(arrow::array::BooleanArray::from_iter(fields.iter().map(|field| Some(field.is_nullable())))),
     ];
     let batch = RecordBatch::try_new(schema.clone(), columns);
@@ -288,12 +317,15 @@ fn describe(running: &Running, name: &str) -> Result<SqlOutput, SqlProblem> {
 }
 
 fn status(what: &str, name: &str) -> SqlOutput {
-    let schema = Arc::new(Schema::new(vec![
-        Field::new("status", DataType::Utf8, false),
-        Field::new("name", DataType::Utf8, false),
-    ]));
-    let column = |text: &str| Arc::new(arrow::array::StringArray::from_iter_values([text])) as ArrayRef;
-    let batch = RecordBatch::try_new(schema.clone(), vec![column(what), column(name)]);
+    two_texts(["status", "name"], [[what, name]])
+}
+
+/// Two columns of text as a result.
+fn two_texts<'a>(names: [&str; 2], rows: impl IntoIterator<Item = [&'a str; 2]>) -> SqlOutput {
+    let (first, second): (Vec<&str>, Vec<&str>) = rows.into_iter().map(|[first, second]| (first, second)).unzip();
+    let schema = Arc::new(Schema::new(names.map(|name| Field::new(name, DataType::Utf8, false)).to_vec()));
+    let column = |texts: Vec<&str>| Arc::new(StringArray::from(texts)) as ArrayRef;
+    let batch = RecordBatch::try_new(schema.clone(), vec![column(first), column(second)]);
     SqlOutput { schema, batches: batch.into_iter().collect() }
 }
 
@@ -313,16 +345,16 @@ fn problem(error: SqlError) -> SqlProblem {
     SqlProblem { kind, code, message, hint }
 }
 
+/// What DataFusion says of a statement, with its place and a suggestion.
+fn explained(running: &Running, parsed: &Parsed, error: &DataFusionError) -> SqlProblem {
+    let planner = running.planner.read();
+    let topics: Vec<String> = running.log.topics().iter().map(|topic| topic.name.to_string()).collect();
+    let names = planner.relations().keys().map(String::as_str).chain(topics.iter().map(String::as_str));
+    problem(parsed.explained(error, names))
+}
+
 fn datafusion_problem(error: DataFusionError) -> SqlProblem {
     let text = error.strip_backtrace();
     let text = text.strip_prefix("Error during planning: ").unwrap_or(&text).to_string();
-    let mut problem = SqlProblem::new(Code(3007), text);
-    if let DataFusionError::SchemaError(schema_error, _) = error.find_root()
-        && let datafusion::common::SchemaError::FieldNotFound { field, valid_fields } = schema_error.as_ref()
-    {
-        problem.code = Code(3002);
-        problem.message = format!("column '{}' does not exist", field.name);
-        problem.hint = suggestion(&field.name, valid_fields.iter().map(|field| field.name.as_str()));
-    }
-    problem
+    SqlProblem::new(Code(3007), text)
 }

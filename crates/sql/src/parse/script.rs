@@ -3,6 +3,7 @@
 use super::dialect::StreamDialect;
 use super::statements::{self, Statement};
 use crate::error::{Location, Source, SqlError};
+use datafusion::common::DataFusionError;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, TokenizerError};
 
 /// The statements of one file or prompt line, in order.
@@ -23,6 +24,17 @@ pub struct Parsed {
 
 /// Longest script that is read, in bytes.
 const SCRIPT_LIMIT_BYTES: usize = 16 << 20;
+
+impl Parsed {
+    /// What DataFusion says of the statement, with its place in the text. `relations` are the names that it could have
+    /// meant.
+    pub fn explained<'a>(&self, error: &DataFusionError, relations: impl IntoIterator<Item = &'a str>) -> SqlError {
+        let found = SqlError::from_datafusion(error, &self.source);
+        let found = found.with_relation(|name| self.source.find_word(name, self.location.as_ref()), relations);
+        let location = found.location.clone().or_else(|| self.location.clone());
+        found.at(location)
+    }
+}
 
 impl Script {
     /// `file` is only for error messages.
