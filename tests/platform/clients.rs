@@ -1,4 +1,4 @@
-//! Clients that others wrote, against the real binary: four Kafka clients, psql and psycopg.
+//! Clients that others wrote, against the real binary: four Kafka clients, psql, psycopg, SQLAlchemy and JDBC.
 
 use crate::process::{Process, checkout, run, succeed, tool};
 use serde_json::Value;
@@ -88,21 +88,111 @@ fn with_a_view() -> (TempDir, Process) {
     (folder, process)
 }
 
+/// What psql prints for statements and commands of its own; none may fail.
+fn ask(psql: &Path, process: &Process, statements: &[&str]) -> String {
+    let mut command = Command::new(psql);
+    command.args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", &process.pg]).env("PGCONNECT_TIMEOUT", "30");
+    statements.iter().for_each(|statement| _ = command.args(["-c", statement]));
+    succeed(&mut command, LIMIT)
+}
+
+#[track_caller]
+fn contains(text: &str, parts: &[&str]) {
+    parts.iter().for_each(|part| assert!(text.contains(part), "no {part:?} in\n{text}"));
+}
+
+#[test]
+fn psql_lists_whatever_it_can_list() {
+    let Some(psql) = tool("RIVERMERE_PSQL") else { return };
+    let (_folder, process) = with_a_view();
+    for (command, parts) in [
+        ("\\d", &["| delays_by_airport | view", "| departures        | table"][..]),
+        ("\\d+", &["| delays_by_airport | view", "| departures        | table"]),
+        ("\\dt", &["| departures | table"]),
+        ("\\dt+", &["| departures | table"]),
+        ("\\dv", &["| delays_by_airport | view"]),
+        ("\\dv+", &["| delays_by_airport | view"]),
+        ("\\dm", &["(0 rows)"]),
+        ("\\dtv", &["delays_by_airport", "departures"]),
+        ("\\d+ departures", &["Table \"public.departures\"", " dep_delay "]),
+        (
+            "\\d+ delays_by_airport",
+            &["View \"public.delays_by_airport\"", "View definition:", "TUMBLE(TABLE departures"],
+        ),
+        ("\\sv delays_by_airport", &["TUMBLE(TABLE departures"]),
+        ("\\du", &["List of roles", " postgres "]),
+        ("\\du+", &["List of roles"]),
+        ("\\df", &["List of functions"]),
+        ("\\df+", &["List of functions"]),
+        ("\\l", &["rivermere"]),
+        ("\\l+", &["rivermere"]),
+        ("\\dn", &["public"]),
+        ("\\dn+", &["public"]),
+        ("\\di", &["(0 rows)"]),
+        ("\\ds", &["(0 rows)"]),
+        ("\\dT", &["List of data types"]),
+        ("\\do", &["List of operators"]),
+        ("\\db", &["List of tablespaces"]),
+        ("\\dp", &["Access privileges"]),
+        ("\\dx", &["List of installed extensions"]),
+        ("\\conninfo", &["rivermere"]),
+    ] {
+        contains(&ask(&psql, &process, &[command]), parts);
+    }
+}
+
+#[test]
+fn psql_shows_values_as_postgres_does_and_prepares() {
+    let Some(psql) = tool("RIVERMERE_PSQL") else { return };
+    let (_folder, process) = with_a_view();
+    let numbers = "SELECT v FROM (VALUES (3.0::float8), ('NaN'), ('-Infinity'), (1e20), (0.00001), (2.5)) AS n(v)";
+    contains(
+        &ask(&psql, &process, &["\\pset format unaligned", "\\pset tuples_only on", numbers]),
+        &["3\nNaN\n-Infinity\n1e+20\n1e-05\n2.5\n"],
+    );
+    contains(
+        &ask(&psql, &process, &["SELECT origin, window_start FROM delays_by_airport ORDER BY origin LIMIT 1"]),
+        &[" EWR    | 2013-01-01 05:00:00\n"],
+    );
+    let prepared = ask(
+        &psql,
+        &process,
+        &["PREPARE busy (bigint) AS SELECT origin FROM delays_by_airport WHERE departures >= $1 AND origin <> $2; \
+             EXECUTE busy(2, 'JFK'); EXECUTE busy(1, 'EWR'); DEALLOCATE busy"],
+    );
+    contains(&prepared, &[" EWR\n(1 row)", " JFK\n(1 row)"]);
+    contains(
+        &ask(&psql, &process, &["SHOW TABLES", "SHOW TOPICS"]),
+        &[" delays_by_airport | view", " departures        | table", "(2 rows)", " departures\n(1 row)"],
+    );
+}
+
+#[test]
+fn jdbc_sees_tables_columns_and_rows() {
+    let Some((java, jars)) = tool("RIVERMERE_JAVA").zip(tool("RIVERMERE_JDBC_JARS")) else { return };
+    let (_folder, process) = with_a_view();
+    let jars = format!("{}/*", jars.display());
+    script(&java, &["-cp", &jars, "jdbc/Jdbc.java"], &host_and_port(&process));
+}
+
+#[test]
+fn sqlalchemy_reflects_and_reads() {
+    let Some(python) = tool("RIVERMERE_PYTHON") else { return };
+    let (_folder, process) = with_a_view();
+    script(&python, &["reflection.py"], &host_and_port(&process));
+}
+
+/// Where Postgres clients connect to.
+fn host_and_port(process: &Process) -> String {
+    let rest = process.pg.split('@').next_back().unwrap();
+    rest.split('/').next().unwrap().to_string()
+}
+
 #[test]
 fn psql_describes_lists_and_reads() {
     let Some(psql) = tool("RIVERMERE_PSQL") else { return };
     let (_folder, process) = with_a_view();
-    let ask = |statements: &[&str]| {
-        let mut command = Command::new(&psql);
-        command
-            .args(["--no-psqlrc", "--quiet", "--set", "ON_ERROR_STOP=1", &process.pg])
-            .env("PGCONNECT_TIMEOUT", "30");
-        statements.iter().for_each(|statement| _ = command.args(["-c", statement]));
-        succeed(&mut command, LIMIT)
-    };
-    let contains = |text: &str, parts: &[&str]| {
-        parts.iter().for_each(|part| assert!(text.contains(part), "no {part:?} in\n{text}"))
-    };
+    let ask = |statements: &[&str]| ask(&psql, &process, statements);
     contains(
         &ask(&["\\d delays_by_airport"]),
         &[

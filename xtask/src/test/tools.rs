@@ -52,6 +52,10 @@ pub fn install(cache: &Path) -> Result<Vec<(String, PathBuf)>, String> {
 
     variables.extend(peers::install_storages(cache)?);
 
+    let jars = cache.join("jdbc");
+    install::jars(&jars, &clients.join("jdbc/pom.xml"), &[])?;
+    variables.push(("RIVERMERE_JDBC_JARS".to_owned(), jars));
+
     // The browser test drives Chromium from Node; its packages are pinned beside it.
     let pages = root.join("tests/pages");
     if pages.join("package-lock.json").exists() {

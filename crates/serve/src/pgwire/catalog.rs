@@ -4,6 +4,8 @@
 //! provider that gives them out lives as long as the server and looks at the catalog of the newest session. What else
 //! the catalog needs in a session, functions and planners, is copied from a template made once.
 
+use super::functions;
+use super::relations::{OWNER, Relations};
 use crate::{Platform, ServeError};
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -16,7 +18,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::catalog_info::CatalogInfo;
-use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
+use datafusion_postgres::datafusion_pg_catalog::pg_catalog::context::{PgCatalogContextProvider, Role};
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::generate_series_arg_coercion::CoerceIntArgsToBigInt;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::oid_type_planner::PgOidTypePlanner;
 use datafusion_postgres::datafusion_pg_catalog::pg_catalog::{
@@ -45,14 +47,18 @@ impl Catalog {
         let config = SessionConfig::new().with_default_catalog_and_schema(&database, &schema);
         let plain = SessionContext::new_with_config(config);
         let known: HashSet<String> = plain.state().scalar_functions().keys().cloned().collect();
-        setup_pg_catalog(&plain, &database, EmptyContextProvider).map_err(ServeError::Catalog)?;
+        setup_pg_catalog(&plain, &database, Owner).map_err(ServeError::Catalog)?;
         let state = plain.state();
         let added = state.scalar_functions().iter().filter(|(name, _)| !known.contains(*name));
-        let functions = added.map(|(_, function)| function.as_ref().clone()).collect();
+        let mut functions: Vec<ScalarUDF> = added.map(|(_, function)| function.as_ref().clone()).collect();
+        functions.extend(functions::all());
         let keywords = Arc::new(PgCatalogStaticTables::try_new().map_err(told)?);
-        let live = LiveCatalog { platform, newest: Arc::new(RwLock::new(Weak::<MemoryCatalogProviderList>::new())) };
-        let provider = PgCatalogSchemaProvider::try_new(live.clone(), keywords.clone(), EmptyContextProvider);
-        let provider = Arc::new(provider.map_err(told)?);
+        let live = LiveCatalog {
+            platform: platform.clone(),
+            newest: Arc::new(RwLock::new(Weak::<MemoryCatalogProviderList>::new())),
+        };
+        let provider = PgCatalogSchemaProvider::try_new(live.clone(), keywords.clone(), Owner);
+        let provider = Arc::new(Relations::new(Arc::new(provider.map_err(told)?), platform));
         Ok(Self { live, provider, functions, keywords })
     }
 
@@ -92,6 +98,31 @@ impl Catalog {
         }
         with.register_schema(PG_CATALOG, self.provider.clone())?;
         Ok(Arc::new(with))
+    }
+}
+
+/// The one role: it owns everything, and whoever connects may do what it may.
+#[derive(Clone, Debug)]
+struct Owner;
+
+#[async_trait]
+impl PgCatalogContextProvider for Owner {
+    async fn roles(&self) -> Vec<String> {
+        vec![OWNER.to_owned()]
+    }
+
+    async fn role(&self, name: &str) -> Option<Role> {
+        (name == OWNER).then(|| Role {
+            name: OWNER.to_owned(),
+            is_superuser: true,
+            can_login: true,
+            can_create_db: false,
+            can_create_role: false,
+            can_create_user: false,
+            can_replication: false,
+            grants: vec![],
+            inherited_roles: vec![],
+        })
     }
 }
 

@@ -8,8 +8,10 @@ use super::cursors::cursors_of;
 use super::errors::error;
 use super::local::{self, Action};
 use super::parameters::{self, check_formats};
+use super::prepared::texts_of;
 use super::split;
 use super::statement::{Prepared, Reader, plan, tag};
+use super::text::worded;
 use crate::ServeError;
 use crate::endpoint::Shared;
 use crate::queries::{Rows, command, open_plan};
@@ -105,7 +107,8 @@ impl Handler {
         PgWireError: From<<C as Sink<PgWireBackendMessage>>::Error>,
     {
         self.shared.counters.postgres_statements.fetch_add(1, Relaxed);
-        let prepared = self.reader.read(text, false).await?;
+        let text = texts_of(client).expanded(text)?;
+        let prepared = self.reader.read(&text, false).await?;
         refuse_in_failed_transaction(client, &prepared)?;
         let outcome = match prepared {
             Prepared::Local(statement) => {
@@ -148,6 +151,7 @@ impl Handler {
                 local::forget_settings(client);
                 client.portal_store().clear_portals();
                 cursors_of(client).close(None)?;
+                texts_of(client).forget("ALL");
                 Response::Execution(Tag::new("DISCARD ALL"))
             }
             Action::Show(rows) => {
@@ -163,6 +167,13 @@ impl Handler {
                 Response::TransactionEnd(Tag::new("ROLLBACK"))
             }
             Action::End(tag) => Response::TransactionEnd(Tag::new(tag)),
+            // What failed after the savepoint is forgotten: drivers make one around each statement.
+            Action::RollbackToSavepoint => {
+                if client.transaction_status() == TransactionStatus::Error {
+                    client.set_transaction_status(TransactionStatus::Transaction);
+                }
+                Response::Execution(Tag::new("ROLLBACK"))
+            }
             Action::Declare(cursors) => {
                 for (name, query) in cursors {
                     let rows = self.cursor_rows(client, &query).await?;
@@ -175,7 +186,14 @@ impl Handler {
                 cursors_of(client).close(name.as_deref())?;
                 Response::Execution(Tag::new("CLOSE CURSOR"))
             }
+            Action::Prepare(prepared) => {
+                // A wrong statement is refused now.
+                self.reader.read(&prepared.text, false).await?;
+                texts_of(client).keep(prepared)?;
+                Response::Execution(Tag::new("PREPARE"))
+            }
             Action::Deallocate(name) => {
+                texts_of(client).forget(&name);
                 client.portal_store().rm_statement(&name);
                 Response::Execution(Tag::new("DEALLOCATE"))
             }
@@ -216,7 +234,10 @@ fn respond(outcome: Outcome, format: &Format, client: &impl ClientInfo) -> PgWir
     let batches = futures::stream::iter(first.map(Ok)).chain(rows.into_stream());
     let rows = batches.flat_map(move |batch| {
         let rows: Box<dyn Iterator<Item = PgWireResult<DataRow>> + Send + Sync> = match batch {
-            Ok(batch) => encode_recordbatch(fields.clone(), batch),
+            Ok(batch) => match worded(batch, &fields) {
+                Ok(batch) => encode_recordbatch(fields.clone(), batch),
+                Err(error) => Box::new(std::iter::once(Err(ServeError::from(error).into()))),
+            },
             Err(error) => Box::new(std::iter::once(Err(error.into()))),
         };
         futures::stream::iter(rows)
@@ -331,13 +352,13 @@ fn until_cancelled(
 impl QueryParser for Reader {
     type Statement = Prepared;
 
-    async fn parse_sql<C>(&self, _client: &C, sql: &str, _types: &[Option<Type>]) -> PgWireResult<Option<Prepared>>
+    async fn parse_sql<C>(&self, client: &C, sql: &str, _types: &[Option<Type>]) -> PgWireResult<Option<Prepared>>
     where
         C: ClientInfo + Unpin + Send + Sync,
     {
         match split::statements(sql).as_slice() {
             [] => Ok(None),
-            [text] => Ok(Some(Reader::read(self, text, true).await?)),
+            [text] => Ok(Some(Reader::read(self, &texts_of(client).expanded(text)?, true).await?)),
             _ => Err(error("42601", "cannot insert multiple commands into a prepared statement")),
         }
     }

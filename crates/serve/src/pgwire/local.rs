@@ -4,6 +4,7 @@
 //! dates, intervals, floats and bytes. Transactions only exist as a state, which clients look at.
 
 use super::errors::error;
+use super::prepared::PreparedText;
 use datafusion::sql::sqlparser::ast::{self, CloseCursor, Expr, FetchDirection, Set, Statement, Value};
 use datafusion_postgres::pgwire::api::ClientInfo;
 use datafusion_postgres::pgwire::error::PgWireResult;
@@ -15,7 +16,7 @@ pub(super) fn server_version() -> String {
 }
 
 /// Settings with a value from the start; the names are folded, the third says what clients are told of unasked.
-const SETTINGS: [(&str, &str, Option<&str>); 22] = [
+const SETTINGS: [(&str, &str, Option<&str>); 23] = [
     ("application_name", "", Some("application_name")),
     ("bytea_output", "hex", None),
     ("client_encoding", "UTF8", Some("client_encoding")),
@@ -29,6 +30,7 @@ const SETTINGS: [(&str, &str, Option<&str>); 22] = [
     ("lc_collate", "C", None),
     ("lc_ctype", "C", None),
     ("max_identifier_length", "63", None),
+    ("max_index_keys", "32", None),
     ("search_path", "\"$user\", public", None),
     ("server_encoding", "UTF8", None),
     ("server_version_num", "160006", None),
@@ -57,6 +59,7 @@ pub(super) enum Action {
     Show(Vec<(String, String)>),
     Begin,
     End(&'static str),
+    RollbackToSavepoint,
     /// Names of cursors and their queries.
     Declare(Vec<(String, String)>),
     /// At most so many rows.
@@ -66,12 +69,13 @@ pub(super) enum Action {
     },
     CloseCursor(Option<String>),
     Deallocate(String),
+    Prepare(PreparedText),
 }
 
 /// Whether the statement is answered in this file.
 pub(super) fn is_local(statement: &Statement) -> bool {
     use Statement::{
-        Close, Commit, Deallocate, Declare, Discard, Fetch, ReleaseSavepoint, Reset, Rollback, Savepoint, Set,
+        Close, Commit, Deallocate, Declare, Discard, Fetch, Prepare, ReleaseSavepoint, Reset, Rollback, Savepoint, Set,
         ShowVariable, StartTransaction, UNLISTEN,
     };
     matches!(
@@ -82,6 +86,7 @@ pub(super) fn is_local(statement: &Statement) -> bool {
             | Declare { .. }
             | Discard { .. }
             | Fetch { .. }
+            | Prepare { .. }
             | ReleaseSavepoint { .. }
             | Reset(_)
             | Rollback { .. }
@@ -115,13 +120,18 @@ pub(super) fn action(statement: &Statement, client: &impl ClientInfo) -> PgWireR
         Statement::StartTransaction { .. } => Action::Begin,
         Statement::Commit { .. } => Action::End("COMMIT"),
         Statement::Rollback { savepoint: None, .. } => Action::End("ROLLBACK"),
-        Statement::Rollback { .. } => Action::Done("ROLLBACK"),
+        Statement::Rollback { .. } => Action::RollbackToSavepoint,
         Statement::Savepoint { .. } => Action::Done("SAVEPOINT"),
         Statement::ReleaseSavepoint { .. } => Action::Done("RELEASE"),
         Statement::UNLISTEN { .. } => Action::Done("UNLISTEN"),
         Statement::Reset(_) => Action::ResetAll,
         Statement::Discard { .. } => Action::DiscardAll,
         Statement::Deallocate { name, .. } => Action::Deallocate(name.value.clone()),
+        Statement::Prepare { name, data_types, statement } => Action::Prepare(PreparedText {
+            name: name.value.clone(),
+            types: data_types.iter().map(ToString::to_string).collect(),
+            text: statement.to_string(),
+        }),
         Statement::Declare { stmts } => Action::Declare(declared(stmts)?),
         Statement::Fetch { name, direction, .. } => {
             Action::Fetch { cursor: name.value.clone(), rows: fetched(direction)? }
@@ -204,12 +214,24 @@ fn plain(value: &Expr) -> String {
 /// The value of a setting on this connection.
 pub(super) fn setting(name: &str, client: &impl ClientInfo) -> Option<String> {
     let start = || match name {
-        "server_version" => Some(server_version()),
         "session_authorization" | "user" | "role" => client.metadata().get("user").cloned(),
-        "is_superuser" => Some("on".into()),
-        _ => SETTINGS.iter().find(|(known, ..)| *known == name).map(|(_, value, _)| (*value).to_owned()),
+        _ => start_value(name),
     };
     client.metadata().get(name).cloned().or_else(start)
+}
+
+/// The names of all settings with the values that they have on a new connection.
+pub(super) fn start_values() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SETTINGS.iter().map(|(name, value, _)| (*name, *value))
+}
+
+/// The value that a setting has on a new connection.
+pub(super) fn start_value(name: &str) -> Option<String> {
+    match name {
+        "server_version" => Some(server_version()),
+        "is_superuser" => Some("on".into()),
+        _ => SETTINGS.iter().find(|(known, ..)| *known == name).map(|(_, value, _)| (*value).to_owned()),
+    }
 }
 
 fn show(name: &str, client: &impl ClientInfo) -> PgWireResult<Vec<(String, String)>> {

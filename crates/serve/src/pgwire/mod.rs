@@ -12,7 +12,12 @@
 //! | `parameters` | types and values of `$1` |
 //! | `local` | SET, SHOW, BEGIN, DECLARE, FETCH, … |
 //! | `cursors` | what DECLARE keeps for FETCH |
+//! | `prepared` | what PREPARE keeps for EXECUTE |
 //! | `catalog` | `pg_catalog` over the live catalog |
+//! | `relations` | tables of `pg_catalog` that say more here |
+//! | `functions` | functions that clients call |
+//! | `rewrites` | statements of clients in words that DataFusion has |
+//! | `text` | numbers and times as PostgreSQL writes them |
 //! | `split` | several statements in one text |
 //! | `errors` | our errors as SQLSTATE, message and hint |
 //!
@@ -23,10 +28,15 @@ mod catalog;
 mod connection;
 mod cursors;
 mod errors;
+mod functions;
 mod handler;
 mod local;
 mod parameters;
+mod prepared;
+mod relations;
+mod rewrites;
 mod split;
 mod statement;
+mod text;
 
 pub(crate) use connection::serve;

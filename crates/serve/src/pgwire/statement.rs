@@ -4,6 +4,7 @@
 use super::catalog::Catalog;
 use super::local;
 use super::parameters;
+use super::rewrites;
 use crate::endpoint::Shared;
 use crate::problem::from_datafusion;
 use crate::queries::{command, is_read_statement, read_only};
@@ -54,16 +55,20 @@ impl Reader {
 
     async fn understand(&self, text: String, describe: bool) -> Result<Prepared, ServeError> {
         let mut parsed = self.parser.parse(&text).unwrap_or_default();
-        let statement = match (parsed.pop(), parsed.is_empty()) {
+        let mut statement = match (parsed.pop(), parsed.is_empty()) {
             (Some(statement), true) => statement,
             _ => return self.dialect(text, describe, None).await,
         };
+        if shows_the_platform(&statement) {
+            return self.dialect(text, describe, None).await;
+        }
         if local::is_local(&statement) {
             return Ok(Prepared::Local(Box::new(statement)));
         }
         if !is_read_statement(&statement) {
-            return Ok(Prepared::Command { text, schema: None });
+            return self.dialect(text, describe, None).await;
         }
+        rewrites::rewrite(&mut statement);
         match plan(&self.session()?, &statement).await {
             Ok(plan) => Ok(Prepared::Read { statement: Box::new(statement), plan: Box::new(plan) }),
             // What clients ask about `pg_catalog` is no business of the platform.
@@ -80,6 +85,10 @@ impl Reader {
         unplanned_read: Option<SqlProblem>,
     ) -> Result<Prepared, ServeError> {
         let schema = match unplanned_read {
+            // What SHOW and EXPLAIN answer is small: running it tells its columns.
+            None if describe && tag(&text).is_none() && parameters::count(&text) == 0 => {
+                Some(command(self.shared.platform.clone(), text.clone()).await?.schema)
+            }
             Some(_) if describe && parameters::count(&text) == 0 => {
                 let asked = format!("SELECT * FROM ({text}) AS described LIMIT 0");
                 match command(self.shared.platform.clone(), asked).await {
@@ -91,6 +100,21 @@ impl Reader {
             _ => None,
         };
         Ok(Prepared::Command { text, schema })
+    }
+}
+
+/// `SHOW TABLES`, `SHOW TOPICS` and their like: sqlparser takes some of them for settings.
+fn shows_the_platform(statement: &ast::Statement) -> bool {
+    match statement {
+        ast::Statement::ShowTables { .. } | ast::Statement::ShowViews { .. } => true,
+        ast::Statement::ShowVariable { variable } => {
+            let words: Vec<String> = variable.iter().map(|word| word.value.to_lowercase()).collect();
+            matches!(
+                words.iter().map(String::as_str).collect::<Vec<_>>().as_slice(),
+                ["topics" | "watermarks"] | ["materialized", "views"]
+            )
+        }
+        _ => false,
     }
 }
 
