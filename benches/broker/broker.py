@@ -2,7 +2,7 @@
 
 usage: python broker.py OURS [--rounds 3] [--records 300000] [--kafka 'cargo xtask peers kafka']
 
-OURS is the example binary `broker` of rivermere-log; Kafka is started by the command given.
+OURS is the program of `main.rs` beside this file; Kafka is started by the command given.
 Both run from start to end; every round measures one after the other, in turns, so that what else the machine does
 reaches both. One topic of one partition, acks=all, no compression, linger 5 ms for throughput and 0 for latency.
 
@@ -183,7 +183,7 @@ def main():
     parser.add_argument("--kafka", default="cargo xtask peers kafka")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        ours = Broker("ours", [options.ours, f"{folder}/ours", "0"], r"listening on (\S+)")
+        ours = Broker("ours", [options.ours, "serve", f"{folder}/ours", "0"], r"listening on (\S+)")
         kafka = Broker("kafka", options.kafka.split(), r"READY kafka (\S+)")
         brokers = [ours, kafka]
         try:

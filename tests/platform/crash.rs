@@ -10,7 +10,7 @@ use rivermere_sim::World;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-const PROJECT: &str = "
+pub(crate) const PROJECT: &str = "
 CREATE TABLE moves (account BIGINT NOT NULL, amount BIGINT NOT NULL);
 CREATE MATERIALIZED VIEW all_moves STORED AS DELTA AS SELECT account, amount FROM moves;
 CREATE MATERIALIZED VIEW balances STORED AS DELTA AS SELECT account, SUM(amount) AS balance, COUNT(*) AS n FROM moves GROUP BY account;
@@ -28,7 +28,7 @@ fn transfers(from: usize, count: usize) -> Vec<String> {
 }
 
 /// Time goes by in the simulated world, too.
-fn tick(world: &World) {
+pub(crate) fn tick(world: &World) {
     let clock = world.clock.clone();
     tokio::spawn(async move {
         loop {
@@ -38,12 +38,12 @@ fn tick(world: &World) {
     });
 }
 
-async fn run(world: &World, project: &Path) -> Result<Assembly, rivermere::Problem> {
+pub(crate) async fn run(world: &World, project: &Path) -> Result<Assembly, rivermere::Problem> {
     Assembly::start(world.doors(), Project::load(project)?, settings(&project.join("data"))).await
 }
 
 /// Produces until the world ends; how many records were acknowledged.
-async fn produce_until_crash(assembly: &Assembly, world: &World, from: usize, rounds: usize) -> usize {
+pub(crate) async fn produce_until_crash(assembly: &Assembly, world: &World, from: usize, rounds: usize) -> usize {
     let Ok(mut client) = KafkaClient::connect(assembly.addresses().kafka.unwrap().parse().unwrap()).await else {
         return 0;
     };
@@ -82,7 +82,7 @@ async fn settled(assembly: &Assembly) {
     assembly.flush().await.unwrap_or_else(|problem| panic!("{problem}"));
 }
 
-async fn check(assembly: &Assembly, acknowledged: usize, point: &str) {
+pub(crate) async fn check(assembly: &Assembly, acknowledged: usize, point: &str) {
     settled(assembly).await;
     assert_views_equal_batch(assembly);
     let count = sql(assembly, "SELECT COUNT(*) AS n FROM moves").unwrap()[0]["n"].as_u64().unwrap() as usize;

@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: runs the benchmarks of the package `rivermere-benches`, optimised.
 
-use crate::{Outcome, checkout, unknown};
+use crate::{Outcome, checkout, test, unknown};
 
 pub const HELP: &str = "\
 Runs the benchmarks, in the release profile.
@@ -8,12 +8,15 @@ Runs the benchmarks, in the release profile.
 usage: cargo xtask bench [NAME] [-- ARGUMENTS]
 
 Without NAME, all of them, one after the other. A cold release build takes about half an hour on two cores.
-ARGUMENTS go to the benchmark.
+ARGUMENTS go to the benchmark. What one needs to run beside us is installed first.
 
 examples:
   cargo xtask bench
   cargo xtask bench nexmark
 ";
+
+/// The benchmark that drives us and a peer with a client of the tests.
+const WITH_A_PEER: &str = "broker";
 
 pub fn run(arguments: &[String]) -> Outcome {
     let names = names()?;
@@ -30,7 +33,12 @@ pub fn run(arguments: &[String]) -> Outcome {
     let mut good = true;
     for name in if own.is_empty() { &names[..] } else { own } {
         let mut cargo = checkout::cargo();
-        cargo.args(["bench", "--locked", "--package", "rivermere-benches", "--bench", name, "--"]).args(passed);
+        if name == WITH_A_PEER {
+            cargo.envs(test::prepare()?);
+        }
+        // The binary's package too: alone, the benchmarks would be built with fewer features of what lies below.
+        cargo.args(["bench", "--locked", "--package", "rivermere", "--package", "rivermere-benches", "--bench", name]);
+        cargo.arg("--").args(passed);
         good &= cargo.status().map_err(|error| format!("cannot start cargo: {error}"))?.success();
     }
     Ok(good)

@@ -103,6 +103,12 @@ impl Log {
         self.0.shared.poisoned().map_or(Ok(()), Err)
     }
 
+    /// Why the log accepts no more writes, once a failed write or fsync has left the state on disk unknown. Reading goes
+    /// on; a restart recovers.
+    pub fn failure(&self) -> Option<LogError> {
+        self.0.shared.poisoned()
+    }
+
     /// Creates a topic; durable when this returns.
     ///
     /// # Errors

@@ -46,15 +46,7 @@ pub fn run(arguments: &[String]) -> Outcome {
         [other, ..] => return Err(Problem::Usage(format!("test takes --full, --prepare or nothing, not `{other}`"))),
     };
     let acceptance = acceptance()?;
-    let missing = prerequisites::missing();
-    if !missing.is_empty() {
-        return Err(missing.join("\nerror: ").into());
-    }
-    let variables = {
-        let cache = checkout::cache()?;
-        let _lock = install::Lock::take(&cache)?;
-        tools::install(&cache)?
-    };
+    let variables = prepare()?;
     if only_prepare {
         for (name, path) in variables {
             println!("export {name}='{}'", path.display());
@@ -69,6 +61,17 @@ pub fn run(arguments: &[String]) -> Outcome {
     println!("{}", summary::table(&suites));
     println!("{}", summary::verdict(&suites));
     Ok(suites.iter().all(|suite| suite.failed == 0))
+}
+
+/// Installs what the tests use; the variables that tell where it is.
+pub fn prepare() -> Result<Vec<(String, PathBuf)>, Problem> {
+    let missing = prerequisites::missing();
+    if !missing.is_empty() {
+        return Err(missing.join("\nerror: ").into());
+    }
+    let cache = checkout::cache()?;
+    let _lock = install::Lock::take(&cache)?;
+    Ok(tools::install(&cache)?)
 }
 
 /// The folder of acceptance data, which must exist when it is named.

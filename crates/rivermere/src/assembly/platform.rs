@@ -106,8 +106,10 @@ impl Running {
         })
     }
 
+    /// Why engine or log stopped; a restart is needed then.
     pub(super) fn failure(&self) -> Option<String> {
-        self.engine.get()?.status().failed
+        let engine = self.engine.get().and_then(|engine| engine.status().failed);
+        engine.or_else(|| self.log.failure().map(|error| error.to_string()))
     }
 
     pub(super) async fn seal(&self) -> Result<(), Problem> {
@@ -225,15 +227,16 @@ impl Platform for Running {
             .collect();
         rows.extend(cells.iter().map(|cell| (cell.view.name.clone(), cell.changed_rows())));
         let rates = self.rates(&rows);
+        let failure = self.failure();
         let mut status = Status {
             name: self.project.name.clone(),
-            state: match (&engine.failed, self.engine.get().is_some()) {
+            state: match (&failure, self.engine.get().is_some()) {
                 (Some(_), _) => RunState::Failed,
                 _ if self.stopping.load(std::sync::atomic::Ordering::Relaxed) => RunState::Stopping,
                 (None, true) => RunState::Running,
                 (None, false) => RunState::Starting,
             },
-            message: engine.failed.clone(),
+            message: failure,
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_ms: (self.doors.clock.monotonic() - self.started).as_millis() as u64,
             generation: engine.generation,

@@ -15,7 +15,7 @@ mod staged;
 pub(crate) use files::StateFiles;
 pub(crate) use manifest::{FORMAT, RunRecord};
 pub use manifest::{Manifest, ObjectRecord, SinkRecord};
-pub(crate) use run::{RunBuilder, read_run};
+pub(crate) use run::{RunBuilder, read_newest};
 pub(crate) use staged::encode_staged;
 pub use staged::read_staged;
 

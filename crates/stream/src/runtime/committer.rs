@@ -110,7 +110,8 @@ impl Committer {
             .collect()
     }
 
-    /// Commits everything that waits, without regard to the interval.
+    /// Opens every table and commits everything that waits, without regard to the interval. A table that has never
+    /// been written is there afterwards, without rows.
     ///
     /// # Errors
     /// The first failure; what is staged stays staged.
@@ -123,7 +124,7 @@ impl Committer {
                 if let Some(error) = sinks.values().find_map(|sink| sink.error.clone()) {
                     return Err(error);
                 }
-                if sinks.values().all(|sink| sink.waiting.is_empty()) {
+                if sinks.values().all(|sink| sink.waiting.is_empty() && sink.confirmed.is_some()) {
                     *self.flush.lock() = false;
                     return Ok(());
                 }

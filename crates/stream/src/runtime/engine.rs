@@ -3,14 +3,13 @@
 use super::committer::{Committer, StagedFiles};
 use super::handle::{Command, EngineStatus, NewObjects, StepListener, StepReport};
 use crate::checkpoint::{
-    FORMAT, Manifest, ObjectRecord, RunBuilder, RunRecord, SinkRecord, StateFiles, encode_staged, read_run,
+    FORMAT, Manifest, ObjectRecord, RunBuilder, RunRecord, SinkRecord, StateFiles, encode_staged, read_newest,
 };
 use crate::compile::{needed_columns, table_input_schema};
 use crate::dataflow::{Dataflow, StepOutput};
 use crate::error::{Result, StreamError};
 use crate::source::{DeadLetter, PartitionPosition, TopicReader, read_file};
 use crate::state::{RowCodec, consolidate};
-use crossbeam_channel::Receiver;
 use parking_lot::{Mutex, RwLock};
 use rivermere_base::{Changes, CrashPoint, Doors, Epoch, PartitionId, Step, TopicName};
 use rivermere_log::{Log, TopicOptions, records};
@@ -19,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// Limits and intervals.
 #[derive(Clone, Debug)]
@@ -206,21 +206,16 @@ impl Engine {
     }
 
     fn restore(&mut self) -> Result<()> {
-        // Newest entry of each key, then all of them once.
-        let mut entries: BTreeMap<(String, Box<[u8]>), Option<Box<[u8]>>> = BTreeMap::new();
-        for run in &self.manifest.runs {
-            let data = self.files.read_run(&run.file)?;
-            read_run(&run.file, data, |node, key, value| {
-                entries.insert((node.to_string(), key.into()), value.map(Into::into));
-                Ok(())
-            })?;
-        }
         let mut restore = self.dataflow.restorer();
-        for ((node, key), value) in entries {
-            if let Some(value) = value {
-                restore(&node, &key, Some(&value))?;
-            }
-        }
+        let files = &self.files;
+        read_newest(
+            &self.manifest.runs,
+            |file| files.read_run(file),
+            |node, key, value| match value {
+                Some(value) => restore(node, key, Some(value)),
+                None => Ok(()),
+            },
+        )?;
         drop(restore);
         self.dataflow.restored()
     }
@@ -402,7 +397,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn run(&mut self, commands: &Receiver<Command>) -> Result<()> {
+    pub(super) fn run(&mut self, commands: &mut mpsc::Receiver<Command>) -> Result<()> {
         let clock = self.doors.clock.clone();
         let mut appended = self.log.appended();
         let mut sealed_at = clock.monotonic();
@@ -436,7 +431,7 @@ impl Engine {
 
     fn commands(
         &mut self,
-        commands: &Receiver<Command>,
+        commands: &mut mpsc::Receiver<Command>,
     ) -> Result<Option<tokio::sync::oneshot::Sender<Result<Epoch>>>> {
         while let Ok(command) = commands.try_recv() {
             match command {
@@ -626,20 +621,18 @@ impl Engine {
         }
         let merged = manifest.runs.split_off(manifest.runs.len() - like);
         let oldest = manifest.runs.is_empty();
-        let mut entries: BTreeMap<(String, Box<[u8]>), Option<Box<[u8]>>> = BTreeMap::new();
-        for run in &merged {
-            read_run(&run.file, self.files.read_run(&run.file)?, |node, key, value| {
-                entries.insert((node.to_string(), key.into()), value.map(Into::into));
-                Ok(())
-            })?;
-        }
         let mut run = RunBuilder::new();
-        for ((node, key), value) in &entries {
-            // With nothing older, a removal has nothing to remove.
-            if value.is_some() || !oldest {
-                run.add(node, key, value.as_deref());
-            }
-        }
+        read_newest(
+            &merged,
+            |file| self.files.read_run(file),
+            |node, key, value| {
+                // With nothing older, a removal has nothing to remove.
+                if value.is_some() || !oldest {
+                    run.add(node, key, value);
+                }
+                Ok(())
+            },
+        )?;
         if let Some(data) = run.finish()? {
             let file = format!("{:020}-{like}.run", manifest.epoch.0);
             self.files.write_run(&file, &data)?;
@@ -652,14 +645,16 @@ impl Engine {
     fn forget_state(&mut self, view: &str) -> Result<()> {
         let prefix = format!("{view}/");
         let mut run = RunBuilder::new();
-        for old in &self.manifest.runs {
-            read_run(&old.file, self.files.read_run(&old.file)?, |node, key, value| {
-                if !node.starts_with(&prefix) {
+        read_newest(
+            &self.manifest.runs,
+            |file| self.files.read_run(file),
+            |node, key, value| {
+                if !node.starts_with(&prefix) && value.is_some() {
                     run.add(node, key, value);
                 }
                 Ok(())
-            })?;
-        }
+            },
+        )?;
         self.manifest.runs.clear();
         if let Some(data) = run.finish()? {
             let file = format!("{:020}-without-{view}.run", self.manifest.epoch.next().0);

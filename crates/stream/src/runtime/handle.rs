@@ -3,14 +3,13 @@
 use super::engine::{Engine, EngineConfig};
 use crate::arrangement::Snapshot;
 use crate::error::{Result, StreamError};
-use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 use rivermere_base::{Changes, Epoch, Step};
 use rivermere_sql::{TableDefinition, ViewDefinition};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 /// What one step did, told on the engine's thread before the next one begins.
 pub struct StepReport {
@@ -80,10 +79,13 @@ pub(super) enum Command {
 
 /// Starts and steers the engine's thread.
 pub struct EngineHandle {
-    commands: Sender<Command>,
+    commands: mpsc::Sender<Command>,
     status: Arc<Mutex<EngineStatus>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
+
+/// Commands that wait for the engine; who sends more waits too. Those that wait when it ends are dropped, and so answered.
+const COMMANDS_LIMIT: usize = 64;
 
 /// Restores the newest epoch and starts the engine's thread.
 ///
@@ -91,13 +93,13 @@ pub struct EngineHandle {
 /// When state cannot be restored: see [`StreamError`].
 pub fn start(config: EngineConfig, listener: Box<dyn StepListener>) -> Result<EngineHandle> {
     let status = Arc::new(Mutex::new(EngineStatus::default()));
-    let (commands, receiver): (Sender<Command>, Receiver<Command>) = crossbeam_channel::bounded(64);
+    let (commands, mut receiver) = mpsc::channel(COMMANDS_LIMIT);
     let mut engine = Engine::open(config, listener, status.clone())?;
     let shared = status.clone();
     let thread = std::thread::Builder::new()
         .name("engine".into())
         .spawn(move || {
-            if let Err(error) = engine.run(&receiver) {
+            if let Err(error) = engine.run(&mut receiver) {
                 tracing::error!(%error, "the engine has stopped");
                 shared.lock().failed = Some(error.to_string());
             }
@@ -152,7 +154,7 @@ impl EngineHandle {
         let stopped =
             || StreamError::Stopped(self.status.lock().failed.clone().unwrap_or_else(|| "it was asked to".into()));
         let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).map_err(|_| stopped())?;
+        self.commands.send(command(reply)).await.map_err(|_| stopped())?;
         answer.await.map_err(|_| stopped())?
     }
 }
