@@ -17,6 +17,8 @@ usage: cargo xtask peers NAME [PORT] [FOLDER]
   kafka      Apache Kafka, one node on loopback (Java 17, about 330 MB of memory)
   versitygw  S3 over a folder (Go, about 40 MB of memory)
   moto       AWS emulated, any signature accepted (Python, about 50 MB of memory)
+  hdfs       HDFS of Apache Hadoop, a name node and a data node (Java 17, about 450 MB of memory)
+  oci        OCI Object Storage in memory (Python, about 60 MB of memory)
   azurite    Azure's Blob service over a folder (Node.js, about 110 MB of memory)
 
 Without PORT, or with 0, it takes a free one; without FOLDER it keeps its data in a temporary one. When it can be used it
@@ -49,6 +51,11 @@ const PEERS: &[Peer] = &[
         },
     },
     Peer { name: "azurite", install: install::node_packages_elsewhere },
+    Peer { name: "hdfs", install: jars },
+    Peer {
+        name: "oci",
+        install: |installed, peer| install::python_environment(installed, &peer.join("requirements.txt")),
+    },
 ];
 
 fn jars(installed: &Path, peer: &Path) -> Result<PathBuf, String> {
@@ -64,7 +71,8 @@ pub fn install_storages(cache: &Path) -> Result<Vec<(String, PathBuf)>, String> 
         None => ("RIVERMERE_MOTO", "moto"),
     };
     let mut variables = Vec::new();
-    for (variable, name) in [s3, ("RIVERMERE_AZURITE", "azurite")] {
+    let others = [("RIVERMERE_AZURITE", "azurite"), ("RIVERMERE_HDFS", "hdfs"), ("RIVERMERE_OCI_PYTHON", "oci")];
+    for (variable, name) in [s3].into_iter().chain(others) {
         for peer in PEERS.iter().filter(|peer| peer.name == name) {
             variables.push((variable.to_owned(), peer.installed(cache)?));
         }

@@ -3,7 +3,7 @@
 //!
 //! - [`LocalDisk`] is the real disk: positional I/O, fdatasync, folder fsync, a lock file that says who holds it.
 //! - [`DiskStore`] is an `object_store` over any `Disk`, so that table writers run on the simulated disk too.
-//! - [`Storage`] is a place in any storage that a URL names: the disk, S3, Azure.
+//! - [`Storage`] is a place in any storage that a URL names: the disk, S3, Azure, HDFS, OCI. [`Storages`] opens all of a process.
 //!
 //! This is the only room that knows how bytes reach a medium. Everything durable here is durable when the call returns
 //! and says so in its documentation.
@@ -32,5 +32,6 @@ pub use local::LocalDisk;
 pub use lock::{Lock, LockError};
 pub use object::DiskStore;
 pub use storage::{
-    CopyProgress, Environment, OptionInfo, Scheme, Storage, StorageError, StorageOptions, copy_object, known_options,
+    CopyProgress, Environment, OptionInfo, Scheme, Storage, StorageError, StorageOptions, Storages, copy_object,
+    known_options,
 };

@@ -4,6 +4,8 @@
 mod azure;
 mod contract;
 mod disk;
+mod hdfs;
+mod oci;
 mod opened;
 mod peer;
 mod s3;

@@ -12,6 +12,8 @@ pub enum Scheme {
     File,
     S3,
     Azure,
+    Hdfs,
+    Oci,
 }
 
 const SCHEMES: &[(&str, Scheme)] = &[
@@ -22,6 +24,8 @@ const SCHEMES: &[(&str, Scheme)] = &[
     ("abfs", Scheme::Azure),
     ("az", Scheme::Azure),
     ("azure", Scheme::Azure),
+    ("hdfs", Scheme::Hdfs),
+    ("oci", Scheme::Oci),
 ];
 
 impl Scheme {
@@ -31,6 +35,8 @@ impl Scheme {
             Self::File => "the local disk",
             Self::S3 => "S3",
             Self::Azure => "Azure storage",
+            Self::Hdfs => "HDFS",
+            Self::Oci => "OCI Object Storage",
         }
     }
 
@@ -40,6 +46,8 @@ impl Scheme {
             Self::File => "file:///folder/of/table",
             Self::S3 => "s3://bucket/path",
             Self::Azure => "abfss://container@account.dfs.core.windows.net/path or az://container/path",
+            Self::Hdfs => "hdfs://namenode:8020/path or hdfs://nameservice/path",
+            Self::Oci => "oci://bucket@namespace/path",
         }
     }
 
@@ -52,13 +60,15 @@ impl Scheme {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) scheme: Scheme,
-    /// Before the `@`: the container of Azure.
+    /// Before the `@`: the container of Azure, the bucket of OCI.
     pub(super) user: Option<String>,
-    /// Behind the `@` and before the path: bucket, or host and port.
+    /// Behind the `@` and before the path: bucket, host and port, or namespace.
     pub(super) host: String,
     pub(super) path: Path,
     /// The URL as it may be printed.
     pub(super) shown: String,
+    /// Bytes of the path, with its slash, at the end of `shown`.
+    path_length: usize,
 }
 
 /// Whether a text is meant as a URL: a file's path has no colon before its first slash.
@@ -113,7 +123,13 @@ impl Address {
         }
         let inner = Path::parse(inner.strip_suffix('/').unwrap_or(inner))
             .map_err(|error| refuse(format!("holds a path that cannot be used ({error})")))?;
-        Ok(Self { scheme, user, host: host.to_owned(), path: inner, shown })
+        Ok(Self { scheme, user, host: host.to_owned(), path: inner, path_length: path.len(), shown })
+    }
+
+    /// What all places in one bucket, container or file system have in common.
+    pub(super) fn bucket(&self) -> String {
+        let end = self.shown.len().saturating_sub(self.path_length);
+        self.shown.get(..end).unwrap_or_default().to_owned()
     }
 
     pub(super) fn refuse(&self, problem: impl Into<String>) -> StorageError {
@@ -149,6 +165,8 @@ mod tests {
             of(Scheme::Azure, Some("c"), "a.dfs.core.windows.net", "x")
         );
         assert_eq!(parsed("az://c/x"), of(Scheme::Azure, None, "c", "x"));
+        assert_eq!(parsed("oci://b@ns/x"), of(Scheme::Oci, Some("b"), "ns", "x"));
+        assert_eq!(parsed("hdfs://nn:8020/x"), of(Scheme::Hdfs, None, "nn:8020", "x"));
     }
 
     #[test]
@@ -158,8 +176,10 @@ mod tests {
 
     #[test]
     fn a_misspelt_scheme_is_refused_with_the_one_that_was_meant() {
-        for (wrong, meant) in [("s4://b/x", "'s3'"), ("flie:/x", "'file'"), ("abfsss://h/x", "'abfss'")] {
-            let error = Address::parse(wrong).unwrap_err().to_string();
+        for (wrong, meant) in [("s4://b/x", "'s3'"), ("hfds://h/x", "'hdfs'"), ("abfsss://h/x", "'abfss'")] {
+            let error = Address::parse(wrong).unwrap_err();
+            let (code, error) = (error.code(), error.to_string());
+            assert!(error.starts_with(&code.to_string()), "{code} {error}");
             assert!(error.starts_with("RM-1110") && error.contains(meant), "{error}");
         }
     }

@@ -2,6 +2,7 @@
 
 use super::address::Scheme;
 use object_store::Error as StoreError;
+use rivermere_base::Code;
 
 /// Why a storage was not opened, or must not be used.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +44,23 @@ pub enum StorageError {
     /// The storage does not answer as it should.
     #[error("RM-1118: {url} cannot be written: {source}")]
     Unusable { url: String, source: StoreError },
+}
+
+impl StorageError {
+    /// The code that the text begins with.
+    pub fn code(&self) -> Code {
+        Code(match self {
+            Self::UnknownScheme { .. } => 1110,
+            Self::Address { .. } => 1111,
+            Self::UnknownOption { .. } => 1112,
+            Self::OptionValue { .. } => 1113,
+            Self::NotEncrypted { .. } => 1114,
+            Self::Credentials { .. } => 1115,
+            Self::Client { .. } => 1116,
+            Self::NotAtomic { .. } => 1117,
+            Self::Unusable { .. } => 1118,
+        })
+    }
 }
 
 fn did_you_mean(suggestion: &Option<&'static str>) -> String {

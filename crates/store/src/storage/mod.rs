@@ -1,4 +1,4 @@
-//! Storages behind one URL: the local disk, S3 and what speaks its protocol, Azure.
+//! Storages behind one URL: the local disk, S3 and what speaks its protocol, Azure, HDFS, OCI Object Storage.
 //!
 //! [`Storage::open`] takes a URL, options and the environment, and gives an `object_store` with the path inside it. The
 //! contract is the same for all: a put is durable when it returns, `PutMode::Create` never replaces an object (a table's
@@ -19,15 +19,20 @@ mod environment;
 mod error;
 mod file;
 mod guarded;
+mod hdfs;
 mod ini;
+mod oci;
 mod options;
+mod retry;
 mod s3;
+mod storages;
 
 pub use address::Scheme;
 pub use copy::{CopyProgress, copy_object};
 pub use environment::Environment;
 pub use error::StorageError;
 pub use options::{OptionInfo, StorageOptions, known_options};
+pub use storages::Storages;
 
 use address::Address;
 use guarded::Guarded;
@@ -80,6 +85,8 @@ impl Storage {
             Scheme::File => file::open(doors.disk.clone()),
             Scheme::S3 => s3::open(&address, options, limits, disk, environment)?,
             Scheme::Azure => azure::open(&address, options, limits, disk, environment)?,
+            Scheme::Oci => oci::open(&address, options, limits, doors, environment)?,
+            Scheme::Hdfs => hdfs::open(&address, options, limits, doors.rng.clone(), environment)?,
         };
         let shown: Arc<str> = address.shown.into();
         let store = match address.scheme {
@@ -87,6 +94,11 @@ impl Storage {
             _ => Arc::new(Guarded::new(store, limits.connections, shown.clone())),
         };
         Ok(Self { store, path: address.path, scheme: address.scheme, shown })
+    }
+
+    /// Another place in the same bucket, through the same client.
+    fn elsewhere(&self, address: Address) -> Self {
+        Self { store: self.store.clone(), path: address.path, scheme: address.scheme, shown: address.shown.into() }
     }
 
     /// Whether a text is meant as the URL of a storage, rather than as a file's path. It may be a wrong one.

@@ -34,6 +34,8 @@ pub fn known_options(scheme: Scheme) -> impl Iterator<Item = OptionInfo> + Clone
         Scheme::File => (&[], &[]),
         Scheme::S3 => (super::s3::OPTIONS, NETWORK),
         Scheme::Azure => (super::azure::OPTIONS, NETWORK),
+        Scheme::Hdfs => (super::hdfs::OPTIONS, NETWORK),
+        Scheme::Oci => (super::oci::OPTIONS, NETWORK),
     };
     own.iter().chain(network).copied()
 }
@@ -47,7 +49,8 @@ impl StorageOptions {
     pub(super) fn check(&self, scheme: Scheme) -> Result<(), StorageError> {
         let known = known_options(scheme);
         for name in self.0.keys() {
-            if !known.clone().any(|option| option.name == name) {
+            let is_property = scheme == Scheme::Hdfs && super::hdfs::is_property(name);
+            if !is_property && !known.clone().any(|option| option.name == name) {
                 let names: Vec<_> = known.map(|option| option.name).collect();
                 return Err(StorageError::UnknownOption {
                     storage: scheme.name(),
@@ -67,6 +70,10 @@ impl StorageOptions {
 
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(Secret::expose)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.expose()))
     }
 
     pub(super) fn flag(&self, option: &'static str) -> Result<Option<bool>, StorageError> {
@@ -165,7 +172,7 @@ mod tests {
     #[test]
     fn every_option_is_documented() {
         let text = include_str!("../../../../docs/storages.md");
-        for scheme in [Scheme::S3, Scheme::Azure] {
+        for scheme in [Scheme::S3, Scheme::Azure, Scheme::Hdfs, Scheme::Oci] {
             for option in known_options(scheme) {
                 assert!(text.contains(&format!("`{}`", option.name)), "docs/storages.md lacks {}", option.name);
             }
