@@ -7,5 +7,6 @@ mod disk;
 mod hdfs;
 mod oci;
 mod opened;
+mod patience;
 mod peer;
 mod s3;
