@@ -6,6 +6,8 @@ mod assembly;
 pub mod demo;
 mod problem;
 mod project;
+pub mod quantities;
+pub mod testing;
 
 pub use assembly::{Assembly, InstanceFile, Settings};
 pub use problem::Problem;

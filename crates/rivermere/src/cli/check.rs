@@ -1,9 +1,9 @@
 //! `rivermere check`: a project's files, read and planned; nothing is started or written.
 
 use super::failure::{Failure, Outcome};
-use super::quantities::{counted, duration};
 use super::terminal;
 use clap::Args;
+use rivermere::quantities::{counted, duration};
 use rivermere::{Planned, Problem, Project};
 use rivermere_sql::{Connector, Parsed, Statement, explain_streaming, query_relations};
 use std::collections::BTreeSet;

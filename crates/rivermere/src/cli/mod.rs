@@ -7,6 +7,7 @@
 //! | `run` | a project, until Ctrl-C |
 //! | `sql` | statements against a running process: one-shot or a prompt |
 //! | `check` | a project without running it |
+//! | `test` | a project's own tests, on a simulated machine |
 //! | `topic` | topics, over Kafka's protocol |
 //! | `status` | what a running process does |
 //!
@@ -21,13 +22,13 @@ mod init;
 mod instance;
 mod options;
 mod ports;
-mod quantities;
 mod run;
 mod signals;
 mod sql;
 mod status;
 mod table;
 mod terminal;
+mod test;
 mod topic;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -40,6 +41,7 @@ const EXAMPLES: &str = "\
 Examples:
   rivermere demo                              a live dashboard over real flights
   rivermere init orders && rivermere run orders
+  rivermere test orders                       its tests, with crashes on the way
   rivermere sql -c 'SELECT * FROM delays_by_airport LIMIT 5'
   rivermere topic consume departures --max 3
   rivermere status
@@ -65,6 +67,7 @@ enum Word {
     Run(run::Run),
     Sql(sql::Sql),
     Check(check::Check),
+    Test(test::TestWord),
     Topic(topic::Topic),
     Status(status::StatusWord),
 }
@@ -85,6 +88,7 @@ pub fn main() -> ExitCode {
         Word::Run(word) => word.run(options),
         Word::Sql(word) => word.run(options),
         Word::Check(word) => word.run(),
+        Word::Test(word) => word.run(),
         Word::Topic(word) => word.run(options),
         Word::Status(word) => word.run(options),
     };

@@ -2,10 +2,10 @@
 
 use super::failure::{Failure, Outcome};
 use super::options::{Options, listeners};
-use super::quantities::{bytes, count, rate};
 use super::signals::{Signals, exit_on_next};
 use super::{ports, terminal};
 use clap::Args;
+use rivermere::quantities::{bytes, count, rate};
 use rivermere::{Assembly, Project};
 use rivermere_base::{Doors, SeededRng, SystemClock};
 use rivermere_serve::{NodeKind, Status};

@@ -3,10 +3,10 @@
 use super::failure::{Failure, Outcome};
 use super::instance::{Instance, Which};
 use super::options::Options;
-use super::quantities::{bytes, count, duration, rate};
 use super::table::Table;
 use super::terminal::harmless;
 use clap::{Args, ValueEnum};
+use rivermere::quantities::{bytes, count, duration, rate};
 use rivermere_serve::{RunState, Status};
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;

@@ -2,6 +2,7 @@
 
 use super::replay::Progress;
 use super::timeline::Sequence;
+use crate::quantities::count;
 use chrono::DateTime;
 use rivermere_base::Clock;
 use rivermere_serve::{NodeKind, Status};
@@ -74,7 +75,7 @@ impl Sample {
 
     /// Records of the year that are in the topics.
     pub(super) fn records(&self) -> String {
-        thousands(self.progress.records())
+        count(self.progress.records())
     }
 
     /// The moving line.
@@ -88,10 +89,10 @@ impl Sample {
         };
         format!(
             "{time}  {} events/s  lag {}  {} of {} records  {} MB",
-            thousands(self.rate.round() as u64),
-            thousands(self.lag),
+            count(self.rate.round() as u64),
+            count(self.lag),
             self.records(),
-            thousands(all),
+            count(all),
             self.rss_bytes / 1_000_000
         )
     }
@@ -104,26 +105,13 @@ impl Sample {
             format!("The year is over: {} records are in every view and table.", self.records()),
             format!(
                 "{} records ({} MB of JSON) in {seconds:.1} s from start to the last commit: {} records/s, {} MB resident",
-                thousands(sent),
+                count(sent),
                 self.progress.sent_bytes / 1_000_000,
-                thousands((sent as f64 / seconds.max(1e-3)) as u64),
+                count((sent as f64 / seconds.max(1e-3)) as u64),
                 self.rss_bytes / 1_000_000
             ),
         ]
     }
-}
-
-/// `1234567` as `1,234,567`.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A word for a POSIX shell.
@@ -138,13 +126,6 @@ pub(super) fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_grouped() {
-        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (12_345_678, "12,345,678")] {
-            assert_eq!(thousands(number), text);
-        }
-    }
 
     #[test]
     fn words_of_a_command_survive_the_shell() {

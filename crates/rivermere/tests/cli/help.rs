@@ -15,7 +15,7 @@ fn the_whole() {
 
 #[test]
 fn every_word() {
-    for word in ["demo", "init", "run", "sql", "check", "topic", "status"] {
+    for word in ["demo", "init", "run", "sql", "check", "test", "topic", "status"] {
         check(&format!("help_{word}"), &[word, "--help"]);
     }
 }

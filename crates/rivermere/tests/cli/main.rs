@@ -5,3 +5,4 @@ mod help;
 mod process;
 mod running;
 mod snapshot;
+mod testing;

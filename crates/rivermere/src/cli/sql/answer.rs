@@ -5,10 +5,10 @@
 
 use super::super::failure::{Failure, Outcome};
 use super::super::instance::Instance;
-use super::super::quantities::{count, counted};
 use super::super::table::Table;
 use super::super::terminal::harmless;
 use super::{Output, caret};
+use rivermere::quantities::{count, counted};
 use serde::de::IgnoredAny;
 use std::io::{self, BufRead, BufReader, Read, Write};
 

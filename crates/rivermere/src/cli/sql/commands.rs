@@ -2,10 +2,10 @@
 
 use super::super::failure::{Failure, Outcome};
 use super::super::instance::Instance;
-use super::super::quantities::{count, counted};
 use super::super::status::state_name;
 use super::super::table::Table;
 use super::Output;
+use rivermere::quantities::{count, counted};
 use rivermere_serve::ViewInfo;
 use std::io::Write;
 

@@ -1,11 +1,11 @@
 //! `rivermere topic describe`: partitions and their offsets.
 
 use super::super::failure::Outcome;
-use super::super::quantities::count;
 use super::super::status::Output;
 use super::super::table::Table;
 use super::{partitions, topic_name};
 use clap::Args;
+use rivermere::quantities::count;
 use rivermere_base::{PartitionId, TopicName};
 use rivermere_log::kafka::client::KafkaClient;
 use std::io::{self, Write};

@@ -4,12 +4,12 @@
 //! typing is immediate and a large file is fast, without a setting.
 
 use super::super::failure::{Failure, Outcome};
-use super::super::quantities::counted;
 use super::super::terminal;
 use super::partitioner::Partitioner;
 use super::{partitions, topic_name};
 use bytes::Bytes;
 use clap::Args;
+use rivermere::quantities::counted;
 use rivermere_base::{Clock, PartitionId, SystemClock, TopicName};
 use rivermere_log::kafka::client::KafkaClient;
 use rivermere_log::records::{Compression, Record, encode};
