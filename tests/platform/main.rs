@@ -2,6 +2,7 @@
 
 mod clients;
 mod crash;
+mod docs;
 mod full_disk;
 mod harness;
 mod journey;

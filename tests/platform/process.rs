@@ -134,7 +134,7 @@ fn body(body: &mut ureq::Body) -> String {
 }
 
 /// The binary that cargo built beside the tests: `target/debug/deps/platform-…` and `target/debug/rivermere`.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     let binary =
         test.parent().and_then(Path::parent).unwrap().join("rivermere").with_extension(std::env::consts::EXE_EXTENSION);

@@ -62,7 +62,7 @@ async fn mistakes_are_told_with_place_and_suggestion() {
         ("SELEC 1", "did you mean 'SELECT'?"),
         ("INSERT INTO ordres VALUES (1, 'x')", "did you mean 'orders'?"),
         ("INSERT INTO orders VALUES (1)", "1 values for the 2 columns"),
-        ("CREATE MATERIALIZED VIEW v AS SELECT item FROM orders LIMIT 3", "LIMIT cannot be maintained"),
+        ("CREATE MATERIALIZED VIEW v AS SELECT item FROM orders LIMIT 3", "LIMIT without ORDER BY"),
         ("CREATE TABLE orders (id INT)", "defined twice"),
         ("DROP TABLE orders", "defined by the project's files"),
     ] {

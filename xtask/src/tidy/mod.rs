@@ -8,6 +8,7 @@ mod links;
 mod names;
 mod reasons;
 mod sources;
+mod support;
 mod syntax;
 
 use crate::{Outcome, Problem};
@@ -24,6 +25,7 @@ usage: cargo xtask tidy
   - no todo!, unimplemented! or dbg! anywhere in crates/
   - no unwrap, expect or panic! in crates/ outside tests; `// tidy: REASON` on the line or above it allows one
   - links in Markdown lead to a file, and to a heading of it
+  - a table in docs/ that says yes names a test, one that says no names a code, and both exist
   - the code is formatted by rustfmt
 
 example:
@@ -41,6 +43,7 @@ const RULES: &[Rule] = &[
     ("nothing is left unfinished", sources::unfinished),
     ("nothing panics outside tests", sources::panics),
     ("links in Markdown lead somewhere", links::check),
+    ("what the documents promise is tested", support::check),
     ("the code is formatted", format::check),
 ];
 

@@ -72,6 +72,14 @@ fn syntax_errors_have_a_place() {
 }
 
 #[test]
+fn only_delta_tables_are_stored() {
+    for format in ["ICEBERG", "HUDI"] {
+        let error = error(&format!("CREATE MATERIALIZED VIEW a STORED AS {format} AS SELECT k FROM t"));
+        assert!(error.contains("RM-3004") && error.contains("STORED AS DELTA"), "{error}");
+    }
+}
+
+#[test]
 fn unknown_options_and_values_are_refused_with_a_suggestion() {
     let wrong = error("CREATE TABLE x (a INT) WITH ('topik' = 'y')");
     assert!(wrong.contains("unknown option 'topik'") && wrong.contains("did you mean 'topic'?"), "{wrong}");
@@ -92,6 +100,14 @@ fn what_cannot_be_maintained_is_named_with_a_way_out() {
         ("SELECT k, ROW_NUMBER() OVER (ORDER BY v) AS n FROM t", "row_number()"),
         ("SELECT k, rank() OVER (ORDER BY v) AS n FROM t", "rank"),
         ("SELECT k, now() AS n FROM t", "now()"),
+        ("SELECT k, random() AS n FROM t", "random()"),
+        ("SELECT g, k, COUNT(*) AS n FROM t GROUP BY GROUPING SETS ((g), (k))", "GROUPING SETS"),
+        (
+            "WITH RECURSIVE r AS (SELECT k FROM t UNION ALL SELECT k + 1 FROM r WHERE k < 5) SELECT k FROM r",
+            "RECURSIVE",
+        ),
+        ("SELECT k FROM TABLE(SESSION(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR))", "SESSION"),
+        ("SELECT k FROM TABLE(CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR, INTERVAL '2' HOUR))", "CUMULATE"),
     ] {
         let error = error(&format!("CREATE MATERIALIZED VIEW a AS {sql}"));
         assert!(error.contains("RM-3005") && error.contains(name) && error.contains("hint:"), "{sql}\n{error}");
@@ -127,7 +143,7 @@ fn keys_and_append_only_follow_the_plan() {
 #[test]
 fn a_changing_view_without_a_key_cannot_be_stored() {
     let error = error("CREATE MATERIALIZED VIEW a STORED AS DELTA AS SELECT COUNT(*) AS n FROM t GROUP BY g");
-    assert!(error.contains("no unique key"), "{error}");
+    assert!(error.contains("RM-3005") && error.contains("no unique key"), "{error}");
 }
 
 #[test]
