@@ -24,8 +24,15 @@ deltalake.write_deltalake(sys.argv[1], rows, mode='append')
 deltalake.DeltaTable(sys.argv[1]).optimize.compact()
 ";
 
+/// Arrow's threads of Python may abort the process while the interpreter takes itself down: the script is over then.
+const LEAVE: &str = "
+import os
+sys.stdout.flush()
+os._exit(0)
+";
+
 fn python(interpreter: &str, code: &str, arguments: &[&str]) -> String {
-    let output = Command::new(interpreter).arg("-c").arg(code).args(arguments).output().unwrap();
+    let output = Command::new(interpreter).arg("-c").arg(format!("{code}{LEAVE}")).args(arguments).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).unwrap()
 }
