@@ -445,26 +445,32 @@ impl Engine {
                     self.tables.remove(&name);
                     self.sinks.remove(&name);
                     self.committer.close(&name);
-                    self.forget_state(&name)?;
+                    self.forget_state(&name).map_err(|error| self.noted(error))?;
                     self.changed = true;
                     let _ = reply.send(self.seal().map(|_| ()));
                 }
                 Command::Seal(reply) => {
                     // What waits now; a producer that never pauses must not hold the answer up.
                     for _ in 0..SEAL_STEPS {
-                        if !self.poll()? {
+                        if !self.poll().map_err(|error| self.noted(error))? {
                             break;
                         }
                     }
                     let _ = reply.send(self.seal());
                 }
                 Command::Stop(reply) => {
-                    self.seal()?;
+                    self.seal().map_err(|error| self.noted(error))?;
                     return Ok(Some(reply));
                 }
             }
         }
         Ok(None)
+    }
+
+    /// A failure that ends the engine is told before the reply that it drops is missed.
+    fn noted(&self, error: StreamError) -> StreamError {
+        self.status.lock().failed = Some(error.to_string());
+        error
     }
 
     /// Reads what waits and runs one step over it.
