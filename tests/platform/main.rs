@@ -9,5 +9,8 @@ mod journey;
 mod kill;
 mod lake;
 mod pages;
+#[path = "../../crates/store/tests/peer.rs"]
+mod peer;
 mod process;
 mod sql;
+mod storages;

@@ -7,8 +7,10 @@ pub mod demo;
 mod problem;
 mod project;
 pub mod quantities;
+mod storages;
 pub mod testing;
 
 pub use assembly::{Assembly, InstanceFile, Settings};
 pub use problem::Problem;
 pub use project::{Planned, Project, ProjectSettings};
+pub use storages::StorageSettings;

@@ -1,9 +1,11 @@
 //! A project folder: `rivermere.toml`, `sql/*.sql` in dependency order, `dashboards/*.yaml`.
 
 use crate::Problem;
+use crate::storages::StorageSettings;
 use rivermere_sql::{
     Parsed, Planner, Script, SqlError, Statement, TableDefinition, ViewDefinition, query_relations, suggestion,
 };
+use rivermere_store::Storage;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -25,8 +27,12 @@ pub struct Project {
 #[serde(deny_unknown_fields)]
 pub struct ProjectSettings {
     pub name: Option<String>,
-    /// Where state and lake live; `data` in the project when left out.
+    /// Where log, state and lake live; `data` in the project when left out. The URL of a storage: where the lake lives,
+    /// and the others in `data`.
     pub storage: Option<PathBuf>,
+    /// Options of storages, by the beginning of their URLs.
+    #[serde(default)]
+    pub storages: StorageSettings,
     /// Least seconds between two commits of a lake table; 10 when left out.
     pub commit_interval_s: Option<u64>,
     /// Least milliseconds between two epochs; 1000 when left out. Shorter ones lose less work in a crash and write more.
@@ -121,6 +127,13 @@ impl Project {
     }
 }
 
+impl ProjectSettings {
+    /// The URL that lake tables are below, when they are not with the data.
+    pub fn lake(&self) -> Option<&str> {
+        self.storage.as_deref().and_then(Path::to_str).filter(|storage| Storage::is_url(storage))
+    }
+}
+
 impl Planned {
     /// Plans one more CREATE statement.
     ///
@@ -196,7 +209,17 @@ fn read_settings(folder: &Path) -> Result<ProjectSettings, Problem> {
     };
     toml::from_str(&text).map_err(|error| {
         let mut problem = Problem::new(7002, format!("{}: {}", path.display(), error.to_string().trim_end()));
-        let known = ["name", "storage", "commit_interval_s", "epoch_interval_ms", "listeners", "http", "kafka", "pg"];
+        let known = [
+            "name",
+            "storage",
+            "storages",
+            "commit_interval_s",
+            "epoch_interval_ms",
+            "listeners",
+            "http",
+            "kafka",
+            "pg",
+        ];
         if let Some(rest) = error.message().strip_prefix("unknown field `")
             && let Some(wrong) = rest.split('`').next()
         {

@@ -101,6 +101,11 @@ async fn create_view(
         if view.stored_as.is_some() {
             rivermere_delta::table_schema(&view.plan.schema)
                 .map_err(|error| SqlProblem::new(Code(3008), error.to_string()))?;
+            running.lake.check(&view).map_err(|error| {
+                let text = error.to_string();
+                let message = text.split_once(": ").map_or(text.as_str(), |(_, message)| message);
+                SqlProblem::new(error.code(), message)
+            })?;
         }
         planner.add_view(view.clone()).map_err(problem)?;
         view

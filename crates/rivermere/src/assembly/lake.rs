@@ -1,49 +1,91 @@
-//! Stored views and lake tables, under the data folder.
+//! Stored views and lake tables, under the data folder or in a storage.
 
 use futures::future::BoxFuture;
 use object_store::path::Path as StorePath;
-use rivermere_base::Disk;
+use rivermere_base::Doors;
 use rivermere_batch::OpenLake;
 use rivermere_delta::{DeltaSink, DeltaTable, Location};
 use rivermere_sql::ViewDefinition;
-use rivermere_store::DiskStore;
+use rivermere_store::{DiskStore, Scheme, Storage, StorageError, Storages};
 use rivermere_table::{Adopt, SinkId, SinkMode, SinkSpec, Table, TableError, TableSink};
 use std::path::PathBuf;
 use std::sync::Arc;
+use tokio::runtime::Handle;
 
 #[derive(Clone)]
 pub(super) struct Lake {
-    disk: Arc<dyn Disk>,
+    doors: Doors,
     root: PathBuf,
+    /// Where relative places begin, when not in `root`.
+    base: Option<Arc<str>>,
+    storages: Arc<Storages>,
     adopt: Adopt,
 }
 
 type Opened = BoxFuture<'static, Result<Arc<dyn TableSink>, TableError>>;
 
+/// Where a table is.
+enum Place {
+    /// A folder of the disk: its root, and the path inside.
+    Disk(PathBuf, String),
+    Storage(Storage),
+}
+
 impl Lake {
-    pub(super) fn new(disk: Arc<dyn Disk>, root: PathBuf, adopt: Adopt) -> Self {
-        Self { disk, root, adopt }
+    /// Relative places are in `root`, or below the URL `base` if there is one.
+    pub(super) fn new(doors: Doors, root: PathBuf, base: Option<&str>, storages: Storages, adopt: Adopt) -> Self {
+        let base = base.map(|base| base.trim_end_matches('/').into());
+        Self { doors, root, base, storages: Arc::new(storages), adopt }
     }
 
-    /// Relative to the data folder; `lake/<view>` when the statement names none.
-    pub(super) fn path_of(view: &ViewDefinition) -> String {
+    /// As the statement gives it; `lake/<view>` when it names none.
+    fn path_of(view: &ViewDefinition) -> String {
         let given = view.stored_as.as_ref().and_then(|stored| stored.location.clone());
         given.unwrap_or_else(|| format!("lake/{}", view.name))
     }
 
+    /// The whole path or URL of a view's table.
     pub(super) fn shown(&self, view: &ViewDefinition) -> String {
-        self.root.join(Self::path_of(view)).display().to_string()
+        let path = Self::path_of(view);
+        match &self.base {
+            _ if Storage::is_url(&path) => path,
+            Some(base) if !path.starts_with('/') => format!("{base}/{path}"),
+            _ => self.root.join(path).display().to_string(),
+        }
     }
 
-    fn location(&self, path: &str) -> Location {
-        // An absolute path is a table elsewhere on the disk.
-        let (root, inner) = match path.strip_prefix("file://").unwrap_or(path).strip_prefix('/') {
-            Some(absolute) => (PathBuf::from("/"), absolute),
-            None => (self.root.clone(), path),
-        };
-        let shown = root.join(inner).display().to_string();
-        Location::new(Arc::new(DiskStore::new(self.disk.clone(), root)), StorePath::from(inner), self.disk.clone())
-            .named(shown)
+    /// Whether the place of a stored view can be opened at all; no request is made.
+    pub(super) fn check(&self, view: &ViewDefinition) -> Result<(), StorageError> {
+        match &view.stored_as {
+            Some(_) => self.place(&Self::path_of(view)).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    fn place(&self, path: &str) -> Result<Place, StorageError> {
+        if let Some(absolute) = path.strip_prefix("file://").unwrap_or(path).strip_prefix('/') {
+            // A table elsewhere on the disk.
+            return Ok(Place::Disk(PathBuf::from("/"), absolute.to_owned()));
+        }
+        match &self.base {
+            _ if Storage::is_url(path) => self.storages.open(path).map(Place::Storage),
+            Some(base) => self.storages.open(&format!("{base}/{path}")).map(Place::Storage),
+            None => Ok(Place::Disk(self.root.clone(), path.to_owned())),
+        }
+    }
+
+    fn location(&self, place: Place) -> Location {
+        let disk = self.doors.disk.clone();
+        match place {
+            Place::Disk(root, inner) => {
+                let shown = root.join(&inner).display().to_string();
+                let store = Arc::new(DiskStore::new(disk.clone(), root));
+                Location::new(store, StorePath::from(inner), disk).named(shown)
+            }
+            Place::Storage(storage) => {
+                Location::new(storage.store(), storage.path().clone(), disk).named(storage.to_string())
+            }
+        }
     }
 
     /// How the committer opens the table of a stored view.
@@ -52,26 +94,44 @@ impl Lake {
         Box::new(move |view, sink_id| {
             let lake = lake.clone();
             Box::pin(async move {
+                let refused = |error| TableError::storage("opening the storage", lake.shown(&view), error);
+                let place = lake.place(&Self::path_of(&view)).map_err(refused)?;
+                if let Place::Storage(storage) = &place
+                    && storage.scheme() != Scheme::File
+                {
+                    // Before the first commit: where it does not hold, a second writer's commit would be lost.
+                    storage.prove_create_only(lake.doors.rng.as_ref()).await.map_err(refused)?;
+                }
                 let mode = match (view.plan.properties.append_only, view.key()) {
                     (true, _) => SinkMode::Append,
                     (false, key) => SinkMode::Merge { key: key.unwrap_or_default() },
                 };
                 let spec = SinkSpec { sink_id, schema: view.plan.schema.clone(), mode, adopt: lake.adopt };
-                let sink = DeltaSink::open(lake.location(&Self::path_of(&view)), spec).await?;
+                let sink = DeltaSink::open(lake.location(place), spec).await?;
                 Ok(Arc::new(sink) as Arc<dyn TableSink>)
             })
         })
     }
 
-    /// How `delta('path')` opens a table.
+    /// How `delta('path')` opens a table. Requests are made on the runtime that this is called on: whoever plans a
+    /// statement may do so on one that ends with the planning, and would take the connections of others with it.
     pub(super) fn reader(&self) -> Arc<OpenLake> {
         let lake = self.clone();
+        let runtime = Handle::try_current().ok();
         Arc::new(move |path| {
             let lake = lake.clone();
-            Box::pin(async move {
-                let table = DeltaTable::open(lake.location(&path)).await.map_err(|error| error.to_string())?;
+            let opened = async move {
+                let place = lake.place(&path).map_err(|error| error.to_string())?;
+                let table = DeltaTable::open(lake.location(place)).await.map_err(|error| error.to_string())?;
                 table.scan(None).await.map_err(|error| error.to_string())
-            })
+            };
+            match &runtime {
+                Some(runtime) => {
+                    let opened = runtime.spawn(opened);
+                    Box::pin(async move { opened.await.map_err(|error| error.to_string())? })
+                }
+                None => Box::pin(opened),
+            }
         })
     }
 }

@@ -77,7 +77,13 @@ impl Assembly {
         let from_files = NewObjects { tables: planned.tables.clone(), views: planned.views.clone(), ad_hoc: false };
         let kept = add_kept(&mut planned, newest_manifest(disk.clone(), &state).map_err(Problem::told)?)?;
         let planner = Arc::new(RwLock::new(planned.planner));
-        let lake = lake::Lake::new(disk.clone(), settings.data.clone(), settings.adopt);
+        let storages = project.settings.storages.open(&project.folder, &doors)?;
+        let base = project.settings.lake();
+        let lake = lake::Lake::new(doors.clone(), settings.data.clone(), base, storages, settings.adopt);
+        for view in from_files.views.iter().chain(&kept.views) {
+            lake.check(view)
+                .map_err(|error| Problem::told(format!("{error}\n  in the LOCATION of '{}'", view.name)))?;
+        }
         let committer =
             Arc::new(Committer::new(disk.clone(), doors.clock.clone(), project.commit_interval(), lake.opener()));
         let running =

@@ -4,6 +4,7 @@ use super::address;
 use super::ports::Wanted;
 use clap::Args;
 use rivermere::{Problem, Project, Settings};
+use rivermere_store::Storage;
 use rivermere_table::Adopt;
 use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -49,6 +50,8 @@ impl Options {
         // A file that cannot be read is told by the word that loads the project.
         let text = || std::fs::read_to_string(folder.join("rivermere.toml")).ok();
         let storage = || text().and_then(|text| toml::from_str::<File>(&text).ok()).and_then(|file| file.storage);
+        // A URL is where the lake is; log and state stay on this machine.
+        let storage = || storage().filter(|storage| !storage.to_str().is_some_and(Storage::is_url));
         match &self.data {
             Some(data) => data.clone(),
             None => folder.join(storage().unwrap_or_else(|| "data".into())),
