@@ -23,7 +23,7 @@ fn describe(planner: &Planner, node: &LogicalPlan, depth: usize, lines: &mut Vec
     let properties = planner.node_properties(node)?;
     let mut inputs: Vec<&LogicalPlan> = node.inputs();
     let mut name = node.display().to_string();
-    let mut stateful = matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Join(_));
+    let mut stateful = matches!(node, LogicalPlan::Aggregate(_) | LogicalPlan::Join(_) | LogicalPlan::Window(_));
     if let LogicalPlan::Filter(filter) = node
         && let Some(top) = top_n(filter)
     {
@@ -67,6 +67,9 @@ fn describe(planner: &Planner, node: &LogicalPlan, depth: usize, lines: &mut Vec
                 }
                 LogicalPlan::Join(_) => {
                     "state unbounded: both sides are kept; join on a window or a time column to bound it".into()
+                }
+                LogicalPlan::Window(_) => {
+                    "state unbounded: all rows, and each step computes the partitions again that it touches".into()
                 }
                 _ if inputs.iter().all(|input| planner.node_properties(input).is_ok_and(|p| p.append_only)) => {
                     "state unbounded: the first rows of each partition ever seen".into()

@@ -2,6 +2,7 @@
 //!
 //! Windows are aligned to 1970-01-01 00:00 of the timestamp's own clock, as in Flink.
 
+use crate::session::SessionFunction;
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, ListArray};
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::compute::cast;
@@ -9,7 +10,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type, IntervalUnit, TimeU
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_datafusion_err, plan_datafusion_err};
 use datafusion::execution::FunctionRegistry;
 use datafusion::logical_expr::{
-    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, WindowUDF,
 };
 use std::sync::Arc;
 
@@ -18,8 +19,11 @@ use std::sync::Arc;
 /// # Errors
 /// When the registry is read only.
 pub fn register_functions(registry: &mut dyn FunctionRegistry) -> Result<()> {
-    for kind in [Kind::TumbleStart, Kind::TumbleEnd, Kind::HopStarts, Kind::WindowEnd] {
+    for kind in [Kind::TumbleStart, Kind::TumbleEnd, Kind::HopStarts, Kind::WindowEnd, Kind::CumulateEnds] {
         registry.register_udf(Arc::new(ScalarUDF::from(WindowFunction::new(kind))))?;
+    }
+    for end in [false, true] {
+        registry.register_udwf(Arc::new(WindowUDF::from(SessionFunction::new(end))))?;
     }
     Ok(())
 }
@@ -34,6 +38,8 @@ enum Kind {
     HopStarts,
     /// (start, size) -> start + size
     WindowEnd,
+    /// (ts, step, size) -> ends of all cumulating windows that hold ts, ascending
+    CumulateEnds,
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -48,7 +54,7 @@ impl WindowFunction {
     }
 
     fn intervals(&self) -> usize {
-        if self.kind == Kind::HopStarts { 2 } else { 1 }
+        if matches!(self.kind, Kind::HopStarts | Kind::CumulateEnds) { 2 } else { 1 }
     }
 }
 
@@ -59,6 +65,7 @@ impl ScalarUDFImpl for WindowFunction {
             Kind::TumbleEnd => "tumble_end",
             Kind::HopStarts => "hop_starts",
             Kind::WindowEnd => "window_end",
+            Kind::CumulateEnds => "cumulate_ends",
         }
     }
 
@@ -83,7 +90,7 @@ impl ScalarUDFImpl for WindowFunction {
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         let time = types.first().cloned().ok_or_else(|| plan_datafusion_err!("{} needs arguments", self.name()))?;
         Ok(match self.kind {
-            Kind::HopStarts => DataType::List(Arc::new(Field::new_list_field(time, true))),
+            Kind::HopStarts | Kind::CumulateEnds => DataType::List(Arc::new(Field::new_list_field(time, true))),
             _ => time,
         })
     }
@@ -125,6 +132,10 @@ impl ScalarUDFImpl for WindowFunction {
                 let whole = ticks.get(1).copied().unwrap_or(size);
                 Arc::new(hop_starts(values, size, whole, time.data_type()).ok_or_else(overflow)??)
             }
+            Kind::CumulateEnds => {
+                let whole = ticks.get(1).copied().unwrap_or(size);
+                Arc::new(cumulate_ends(values, size, whole, time.data_type()).ok_or_else(overflow)??)
+            }
         };
         if scalar {
             return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?));
@@ -133,23 +144,41 @@ impl ScalarUDFImpl for WindowFunction {
     }
 }
 
-/// A null timestamp falls into no window: its list is empty.
 fn hop_starts(values: &Int64Array, slide: i64, size: i64, item: &DataType) -> Option<Result<ListArray>> {
-    let windows = usize::try_from(size / slide).ok()?;
-    let mut starts = Vec::with_capacity(values.len().checked_mul(windows)?);
+    lists(values, item, |value, starts| {
+        let last = value.checked_sub(value.rem_euclid(slide))?;
+        let first = last.checked_sub(size)?.checked_add(slide)?;
+        starts.extend((0..size / slide).map(|index| first + index * slide));
+        Some(())
+    })
+}
+
+fn cumulate_ends(values: &Int64Array, step: i64, size: i64, item: &DataType) -> Option<Result<ListArray>> {
+    lists(values, item, |value, ends| {
+        let last = value.checked_sub(value.rem_euclid(size))?.checked_add(size)?;
+        let left = last.checked_sub(value)? - 1;
+        ends.extend((0..=left / step).rev().map(|index| last - index * step));
+        Some(())
+    })
+}
+
+/// A list for each value. A null timestamp falls into no window: its list is empty.
+fn lists(
+    values: &Int64Array,
+    item: &DataType,
+    windows: impl Fn(i64, &mut Vec<i64>) -> Option<()>,
+) -> Option<Result<ListArray>> {
+    let mut items = vec![];
     let mut offsets = Vec::with_capacity(values.len() + 1);
     offsets.push(0_i32);
     for row in 0..values.len() {
         if values.is_valid(row) {
-            let value = values.value(row);
-            let last = value.checked_sub(value.rem_euclid(slide))?;
-            let first = last.checked_sub(size)?.checked_add(slide)?;
-            starts.extend((0..windows as i64).map(|index| first + index * slide));
+            windows(values.value(row), &mut items)?;
         }
-        offsets.push(i32::try_from(starts.len()).ok()?);
+        offsets.push(i32::try_from(items.len()).ok()?);
     }
     let build = || {
-        let items = cast(&Int64Array::from(starts), item)?;
+        let items = cast(&Int64Array::from(items), item)?;
         let field = Arc::new(Field::new_list_field(item.clone(), true));
         Ok(ListArray::try_new(field, OffsetBuffer::new(ScalarBuffer::from(offsets)), items, None)?)
     };

@@ -33,6 +33,7 @@ mod functions;
 mod parse;
 mod plan;
 mod properties;
+mod session;
 
 pub use catalog::{Column, Connector, Relation, RelationKind, TableDefinition, ViewDefinition, Watermark};
 pub use error::{Location, SqlError, suggestion};
@@ -42,4 +43,6 @@ pub use parse::{
     CreateTable, CreateView, Emit, Insert, ObjectKind, Parsed, Script, Show, Statement, StoredAs, query_relations,
 };
 pub use plan::{LATENESS_COLUMN, Plan, Planner, RelationProvider};
-pub use properties::{Properties, Ranking, TimeBound, TimeTransform, TopN, conjuncts, properties, top_n};
+pub use properties::{
+    Properties, Ranking, TimeBound, TimeTransform, TopN, conjuncts, grouping_sets, properties, session_bound, top_n,
+};

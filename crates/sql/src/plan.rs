@@ -4,7 +4,8 @@ use crate::catalog::{Relation, RelationKind, TableDefinition, ViewDefinition};
 use crate::error::{Source, SqlError, suggestion};
 use crate::functions::register_functions;
 use crate::parse::{CreateView, Parsed, query_relations};
-use crate::properties::{Properties, Ranking, TimeBound, bounding_sources, check_expressions, properties, state_bound};
+use crate::properties::{Properties, TimeBound, bounding_sources, check_expressions, properties, state_bound};
+use crate::session::{SESSION_END, SESSION_START};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::TableReference;
@@ -13,10 +14,10 @@ use datafusion::datasource::{TableProvider, TableType, provider_as_source};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::context::SessionContext;
 use datafusion::functions_window::row_number::row_number_udwf;
-use datafusion::logical_expr::expr::{Sort, WindowFunction};
+use datafusion::logical_expr::expr::{AggregateFunction, Sort, WindowFunction};
 use datafusion::logical_expr::{
-    Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SkipType, TableScan, Window,
-    WindowFunctionDefinition, col, lit,
+    Aggregate, Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SkipType, TableScan, Window,
+    WindowFrameUnits, WindowFunctionDefinition, col, lit,
 };
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::physical_plan::ExecutionPlan;
@@ -354,37 +355,98 @@ fn filters_beside_windows(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
     Ok(rewritten.data)
 }
 
-/// Appends every input column to the order of ROW_NUMBER, so that ties are decided in the same way by batch and stream.
+/// Makes every order that a result depends on total, so that ties are decided in the same way by batch and stream:
+/// ROW_NUMBER by every input column, an aggregate over rows in an order by its arguments.
 fn total_order(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
     let rewritten = plan.transform_up(|node| {
-        let LogicalPlan::Window(window) = node else { return Ok(Transformed::no(node)) };
-        let columns = window.input.schema().columns();
-        let mut window_expr = window.window_expr.clone();
-        for expr in &mut window_expr {
-            // The column keeps the name that the query's own order gave it.
-            let name = expr.schema_name().to_string();
-            if let Some(function) = ties_matter(expr) {
-                for column in &columns {
-                    let column = Expr::Column(column.clone());
-                    if !function.params.order_by.iter().any(|sort| sort.expr == column) {
-                        function.params.order_by.push(Sort::new(column, true, false));
+        Ok(match node {
+            LogicalPlan::Window(window) => Transformed::yes(windows_in_total_order(window)?),
+            LogicalPlan::Aggregate(aggregate) => {
+                let mut aggr_expr = aggregate.aggr_expr.clone();
+                for expr in &mut aggr_expr {
+                    let name = expr.schema_name().to_string();
+                    if let Some(function) = order_matters(expr) {
+                        let arguments = function.params.args.iter();
+                        let arguments: Vec<Expr> =
+                            arguments.filter(|expr| !matches!(expr, Expr::Literal(_, _))).cloned().collect();
+                        order_further(&mut function.params.order_by, &arguments);
+                        *expr = named(expr.clone(), name);
                     }
                 }
-                if !matches!(expr, Expr::Alias(_)) {
-                    *expr = expr.clone().alias(name);
-                }
+                let schema = aggregate.schema.clone();
+                let (input, groups) = (aggregate.input.clone(), aggregate.group_expr.clone());
+                let ordered = Aggregate::try_new_with_schema(input, groups, aggr_expr, schema)?;
+                Transformed::yes(LogicalPlan::Aggregate(ordered))
             }
-        }
-        Ok(Transformed::yes(LogicalPlan::Window(Window { window_expr, ..window })))
+            other => Transformed::no(other),
+        })
     })?;
     Ok(rewritten.data)
 }
 
-/// The call of ROW_NUMBER in a column of a window.
+fn windows_in_total_order(window: Window) -> DataFusionResult<LogicalPlan> {
+    let columns: Vec<Expr> = window.input.schema().columns().into_iter().map(Expr::Column).collect();
+    let (mut ordered, mut others, mut names) = (vec![], vec![], vec![]);
+    for mut expr in window.window_expr.clone() {
+        // The column keeps the name that the query's own order gave it.
+        let name = expr.schema_name().to_string();
+        names.push(name.clone());
+        match ties_matter(&mut expr) {
+            Some(function) => {
+                order_further(&mut function.params.order_by, &columns);
+                ordered.push(named(expr, name));
+            }
+            None => others.push(expr),
+        }
+    }
+    if others.is_empty() || ordered.is_empty() {
+        let window_expr = if others.is_empty() { ordered } else { others };
+        return Ok(LogicalPlan::Window(Window { window_expr, ..window }));
+    }
+    // Functions of one node have one order.
+    let shown = window.schema.columns().into_iter().map(Expr::Column);
+    LogicalPlanBuilder::from(window.input.as_ref().clone()).window(others)?.window(ordered)?.project(shown)?.build()
+}
+
+fn order_further(order: &mut Vec<Sort>, by: &[Expr]) {
+    for expr in by {
+        if !order.iter().any(|sort| sort.expr == *expr) {
+            order.push(Sort::new(expr.clone(), true, false));
+        }
+    }
+}
+
+fn named(expr: Expr, name: String) -> Expr {
+    if matches!(expr, Expr::Alias(_)) { expr } else { expr.alias(name) }
+}
+
+/// The call of an aggregate whose result depends on the order of its rows.
+fn order_matters(expr: &mut Expr) -> Option<&mut AggregateFunction> {
+    match expr {
+        Expr::Alias(alias) => order_matters(&mut alias.expr),
+        Expr::AggregateFunction(function) => {
+            let names = ["array_agg", "string_agg", "first_value", "last_value"];
+            names.contains(&function.func.name()).then_some(function)
+        }
+        _ => None,
+    }
+}
+
+/// The call of a window function whose result depends on how ties are decided.
 fn ties_matter(expr: &mut Expr) -> Option<&mut WindowFunction> {
     match expr {
         Expr::Alias(alias) => ties_matter(&mut alias.expr),
-        Expr::WindowFunction(function) => (Ranking::of(function) == Some(Ranking::RowNumber)).then_some(function),
+        Expr::WindowFunction(function) => {
+            let frame = &function.params.window_frame;
+            let all = frame.start_bound.is_unbounded() && frame.end_bound.is_unbounded();
+            let matter = match function.fun.name() {
+                "row_number" | "lag" | "lead" | "ntile" => true,
+                "rank" | "dense_rank" | "percent_rank" | "cume_dist" | SESSION_START | SESSION_END => false,
+                "first_value" | "last_value" | "nth_value" | "array_agg" | "string_agg" => true,
+                _ => frame.units == WindowFrameUnits::Rows && !all,
+            };
+            matter.then_some(function)
+        }
         _ => None,
     }
 }

@@ -3,12 +3,13 @@
 //! refused here, by the name of the operator, before anything starts.
 
 use crate::error::SqlError;
+use crate::session::SESSION_END;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ScalarValue};
-use datafusion::logical_expr::expr::WindowFunction;
+use datafusion::logical_expr::expr::{GroupingSet, WindowFunction};
 use datafusion::logical_expr::{
     Aggregate, BinaryExpr, Distinct, Expr, Filter, Join, JoinType, LogicalPlan, Operator, Subquery, Union, Unnest,
-    Volatility, Window, WindowFunctionDefinition,
+    Volatility, Window, WindowFrameUnits, WindowFunctionDefinition,
 };
 use std::collections::BTreeSet;
 
@@ -209,7 +210,7 @@ pub fn properties(plan: &LogicalPlan, lookup: &dyn Fn(&str) -> Option<Properties
             Some(top) => top_n_properties(&top, lookup),
             None => properties(&filter.input, lookup),
         },
-        LogicalPlan::Window(window) => Err(window_error(window)),
+        LogicalPlan::Window(window) => window_properties(window, lookup),
         LogicalPlan::Aggregate(aggregate) => aggregate_properties(aggregate, lookup),
         LogicalPlan::Join(join) => join_properties(join, lookup),
         LogicalPlan::Union(union) => union_properties(union, lookup),
@@ -241,17 +242,56 @@ fn refuse(what: &str, hint: &str) -> SqlError {
     SqlError::new(SqlError::NOT_MAINTAINABLE, format!("{what} cannot be maintained in a view")).hint(hint.to_string())
 }
 
-fn window_error(window: &Window) -> SqlError {
-    let ranks = window
-        .window_expr
-        .iter()
-        .all(|expr| matches!(unalias(expr), Expr::WindowFunction(function) if Ranking::of(function).is_some()));
-    let names: Vec<String> = window.window_expr.iter().map(|expr| expr.schema_name().to_string()).collect();
-    if ranks && names.len() == 1 {
-        refuse(&format!("{} without a limit", names.join("")), "keep the first rows only: … WHERE the_number <= 10")
-    } else {
-        refuse(&names.join(", "), "of the window functions, ROW_NUMBER(), RANK() and DENSE_RANK() … <= N can be, alone")
+fn window_properties(window: &Window, lookup: &dyn Fn(&str) -> Option<Properties>) -> Result<Properties, SqlError> {
+    let input = properties(&window.input, lookup)?;
+    let schema = window.input.schema();
+    let mut time = vec![None; window.schema.fields().len()];
+    for (at, expr) in window.window_expr.iter().enumerate() {
+        let Expr::WindowFunction(function) = unalias(expr) else {
+            return Err(refuse(&expr.schema_name().to_string(), "write the window function alone in its column"));
+        };
+        if function.params.distinct {
+            return Err(refuse("DISTINCT in a window function", "count over a view with SELECT DISTINCT"));
+        }
+        let by_rows = function.params.window_frame.units == WindowFrameUnits::Rows;
+        if depends_on_order(function) && !by_rows {
+            return Err(refuse(
+                &format!("{}() over a RANGE frame", function.fun.name()),
+                "which of several equal rows it takes is open: write a ROWS frame",
+            ));
+        }
+        if function.fun.name() == SESSION_END {
+            let ends = function.params.args.first().and_then(|expr| expression_time(expr, schema, &input));
+            time[schema.fields().len() + at] = ends;
+        }
     }
+    // Rows change only in partitions that can still change.
+    for expr in partition_of(window) {
+        if let Some(column) = column_index(expr, schema) {
+            time[column] = input.time.get(column).cloned().flatten();
+        }
+    }
+    Ok(Properties { append_only: false, key: input.key, time, is_static: input.is_static })
+}
+
+/// Functions that take the value of one row of their frame, or all of them in order.
+fn depends_on_order(function: &WindowFunction) -> bool {
+    ["first_value", "last_value", "nth_value", "array_agg", "string_agg"].contains(&function.fun.name())
+}
+
+fn partition_of(window: &Window) -> &[Expr] {
+    match window.window_expr.first().map(unalias) {
+        Some(Expr::WindowFunction(function)) => &function.params.partition_by,
+        _ => &[],
+    }
+}
+
+/// The column with the ends of sessions and the bound of the rows' times, which closes them.
+pub fn session_bound(window: &Window, output: &Properties) -> Option<(usize, TimeBound)> {
+    let first = window.input.schema().fields().len();
+    let is_end = |expr: &Expr| matches!(unalias(expr), Expr::WindowFunction(f) if f.fun.name() == SESSION_END);
+    let at = first + window.window_expr.iter().position(is_end)?;
+    Some((at, output.time.get(at)?.clone()?))
 }
 
 /// Refuses expressions whose value is no matter of the row alone, before an optimiser can fold them into constants; in
@@ -377,6 +417,10 @@ fn expression_time(expr: &Expr, schema: &DFSchema, input: &Properties) -> Option
                     let us = interval(1)?;
                     Some(bound(0)?.then(&[TimeTransform::Floor { us }, TimeTransform::Add { us }]))
                 }
+                "cumulate_ends" => {
+                    let us = interval(1)?;
+                    Some(bound(0)?.then(&[TimeTransform::Floor { us }, TimeTransform::Add { us }]))
+                }
                 "window_end" => Some(bound(0)?.then(&[TimeTransform::Add { us: interval(1)? }])),
                 "hop_starts" => {
                     let (slide, size) = (interval(1)?, interval(2)?);
@@ -419,17 +463,20 @@ fn aggregate_properties(
     lookup: &dyn Fn(&str) -> Option<Properties>,
 ) -> Result<Properties, SqlError> {
     let input = properties(&aggregate.input, lookup)?;
-    for expr in &aggregate.group_expr {
-        if let Expr::GroupingSet(_) = expr {
-            return Err(refuse("GROUPING SETS, ROLLUP and CUBE", "write one view for each grouping"));
-        }
+    let sets = grouping_sets(aggregate);
+    if sets.as_ref().is_some_and(|sets| sets.len() > GROUPING_SETS_LIMIT) {
+        return Err(refuse(&format!("more than {GROUPING_SETS_LIMIT} grouping sets"), "write a view for some of them"));
     }
     for expr in &aggregate.aggr_expr {
         check_aggregate(expr)?;
     }
     let schema = aggregate.input.schema();
-    let groups = aggregate.group_expr.len();
-    let mut time: Vec<_> = aggregate.group_expr.iter().map(|expr| expression_time(expr, schema, &input)).collect();
+    let groups = group_columns(aggregate);
+    let mut time: Vec<_> = match sets {
+        // A column is null in the sets that leave it out, and no time frees those groups.
+        Some(_) => vec![None; groups],
+        None => aggregate.group_expr.iter().map(|expr| expression_time(expr, schema, &input)).collect(),
+    };
     time.extend(vec![None; aggregate.aggr_expr.len()]);
     Ok(Properties {
         append_only: input.append_only && aggregate.aggr_expr.is_empty(),
@@ -439,24 +486,72 @@ fn aggregate_properties(
     })
 }
 
+/// Most grouping sets of one query; a row is grouped in each.
+const GROUPING_SETS_LIMIT: usize = 64;
+
+/// Columns of an aggregate's output before its results: the groups, and the number of the grouping set.
+fn group_columns(aggregate: &Aggregate) -> usize {
+    aggregate.schema.fields().len() - aggregate.aggr_expr.len()
+}
+
+/// The groups of each grouping set, where there are several.
+pub fn grouping_sets(aggregate: &Aggregate) -> Option<Vec<Vec<Expr>>> {
+    let [Expr::GroupingSet(set)] = aggregate.group_expr.as_slice() else { return None };
+    Some(match set {
+        GroupingSet::Rollup(exprs) => (0..=exprs.len()).rev().map(|length| exprs[..length].to_vec()).collect(),
+        GroupingSet::Cube(exprs) => {
+            // More than can be counted is more than the limit.
+            let sets = 1_usize << exprs.len().min(16);
+            let chosen = |set: usize| exprs.iter().enumerate().filter(move |(at, _)| set >> (at % 16) & 1 == 0);
+            (0..sets).map(|set| chosen(set).map(|(_, expr)| expr.clone()).collect()).collect()
+        }
+        GroupingSet::GroupingSets(sets) => sets.clone(),
+    })
+}
+
 /// Aggregates that the stream engine has.
+const AGGREGATES: [&str; 22] = [
+    "count",
+    "sum",
+    "avg",
+    "min",
+    "max",
+    "var",
+    "var_pop",
+    "stddev",
+    "stddev_pop",
+    "covar_samp",
+    "covar_pop",
+    "corr",
+    "bool_and",
+    "bool_or",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "first_value",
+    "last_value",
+    "array_agg",
+    "string_agg",
+    "median",
+];
+
 fn check_aggregate(expr: &Expr) -> Result<(), SqlError> {
     match expr {
         Expr::Alias(alias) => check_aggregate(&alias.expr),
         Expr::AggregateFunction(function) => {
             let name = function.func.name();
-            if function.params.distinct {
-                return Err(refuse(
-                    &format!("{name}(DISTINCT …) beside other aggregates"),
-                    "count over a view with SELECT DISTINCT",
-                ));
+            if !AGGREGATES.contains(&name) {
+                return Err(refuse(&format!("{name}()"), &format!("these can be: {}", AGGREGATES.join(", "))));
             }
-            if !["count", "sum", "avg", "min", "max"].contains(&name) {
-                return Err(refuse(&format!("{name}()"), "COUNT, SUM, AVG, MIN and MAX can be"));
+            if name == "bit_xor" && function.params.distinct {
+                return Err(refuse("bit_xor(DISTINCT …)", "take bit_xor() over a view with SELECT DISTINCT"));
+            }
+            if name == "count" && function.params.args.len() > 1 {
+                return Err(refuse("COUNT of several columns", "count the rows where none is null with FILTER"));
             }
             Ok(())
         }
-        other => Err(refuse(&other.schema_name().to_string(), "COUNT, SUM, AVG, MIN and MAX can be")),
+        other => Err(refuse(&other.schema_name().to_string(), &format!("these can be: {}", AGGREGATES.join(", ")))),
     }
 }
 
@@ -633,12 +728,13 @@ pub(crate) fn bounding_sources(
             add(first_bound(&output, 0..output.time.len()));
         }
         LogicalPlan::Aggregate(aggregate) => {
-            add(aggregate_bound(&properties(plan, lookup)?, aggregate.group_expr.len()));
+            add(aggregate_bound(&properties(plan, lookup)?, group_columns(aggregate)));
         }
         LogicalPlan::Join(join) => {
             let (left, right) = (properties(&join.left, lookup)?, properties(&join.right, lookup)?);
             add(join_bound(join, &left, &right));
         }
+        LogicalPlan::Window(_) => add(state_bound(plan, lookup)?),
         _ => {}
     }
     for input in plan.inputs() {
@@ -657,9 +753,13 @@ pub(crate) fn state_bound(
             let output = properties(plan, lookup)?;
             first_bound(&output, 0..output.time.len())
         }
-        LogicalPlan::Aggregate(aggregate) => aggregate_bound(&properties(plan, lookup)?, aggregate.group_expr.len()),
+        LogicalPlan::Aggregate(aggregate) => aggregate_bound(&properties(plan, lookup)?, group_columns(aggregate)),
         LogicalPlan::Join(join) => {
             join_bound(join, &properties(&join.left, lookup)?, &properties(&join.right, lookup)?)
+        }
+        LogicalPlan::Window(window) => {
+            let output = properties(plan, lookup)?;
+            session_bound(window, &output).or_else(|| first_bound(&output, 0..window.input.schema().fields().len()))
         }
         _ => None,
     })

@@ -3,18 +3,23 @@
 use crate::arrangement::Arrangement;
 use crate::dataflow::{Dataflow, Kind, NodeId};
 use crate::error::{Result, StreamError};
-use crate::operators::{Aggregate, Call, Join, JoinSpec, LateFilter, Map, Operator, TopN, TopNSpec, Unnest};
+use crate::operators::{
+    Aggregate, Call, Join, JoinSpec, LateFilter, Map, Operator, Over, OverSpec, TopN, TopNSpec, Unnest,
+};
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{Column, DFSchema, NullEquality};
+use datafusion::common::{Column, DFSchema, NullEquality, ScalarValue};
 use datafusion::execution::context::ExecutionProps;
+use datafusion::logical_expr::expr::{NullTreatment, Sort};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::utils::grouping_set_to_exprlist;
 use datafusion::logical_expr::{self as logical, Expr, ExprSchemable, LogicalPlan};
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_expr::expressions::Column as PhysicalColumn;
 use datafusion::physical_plan::PhysicalExpr;
+use datafusion::physical_planner::create_window_expr;
 use rivermere_base::Changes;
-use rivermere_sql::{LATENESS_COLUMN, Planner, ViewDefinition, top_n};
+use rivermere_sql::{LATENESS_COLUMN, Planner, ViewDefinition, session_bound, top_n};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -111,6 +116,7 @@ impl<'a> Compiler<'a> {
             },
             LogicalPlan::Aggregate(aggregate) => self.aggregate(plan, aggregate),
             LogicalPlan::Join(join) => self.join(plan, join),
+            LogicalPlan::Window(window) => self.over(plan, window),
             LogicalPlan::Union(union) => {
                 let inputs = union.inputs.iter().map(|input| self.node(input)).collect::<Result<Vec<_>>>()?;
                 Ok(self.dataflow.add(self.view, Kind::Union, inputs, schema))
@@ -169,28 +175,58 @@ impl<'a> Compiler<'a> {
         let input_properties = self.planner.node_properties(&aggregate.input)?;
         let input = self.node(&aggregate.input)?;
         let from = aggregate.input.schema().clone();
-        let mut columns = aggregate.group_expr.clone();
+        let schema = plan.schema().inner().clone();
+        let groups = schema.fields().len() - aggregate.aggr_expr.len();
+        // Arguments are columns of their own: a group that is left out of a grouping set still has its values there.
+        let mut arguments: Vec<Expr> = vec![];
+        let mut place = |expr: &Expr| match arguments.iter().position(|column| column == expr) {
+            Some(at) => groups + at,
+            None => {
+                arguments.push(expr.clone());
+                groups + arguments.len() - 1
+            }
+        };
         let mut calls = vec![];
         for expr in &aggregate.aggr_expr {
             let Expr::AggregateFunction(function) = unalias(expr) else {
                 return Err(self.internal(format!("{expr} is no aggregate")));
             };
-            let argument = columns.len();
-            columns.push(function.params.args.first().cloned().unwrap_or_else(|| logical::lit(1_i64)));
-            let filter = function.params.filter.as_ref().map(|filter| {
-                columns.push(filter.as_ref().clone());
-                columns.len() - 1
+            let params = &function.params;
+            let all = [logical::lit(1_i64)];
+            let given = if params.args.is_empty() { &all } else { params.args.as_slice() };
+            let options = |sort: &Sort| SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+            calls.push(Call {
+                udf: function.func.clone(),
+                arguments: given.iter().map(&mut place).collect(),
+                order: params.order_by.iter().map(|sort| (place(&sort.expr), options(sort))).collect(),
+                filter: params.filter.as_ref().map(|filter| place(filter)),
+                distinct: params.distinct,
+                ignore_nulls: params.null_treatment == Some(NullTreatment::IgnoreNulls),
+                expressions: self.expressions(given, &from)?,
+                result: expr.to_field(&from)?.1,
             });
-            calls.push(Call { function: function.func.name().to_string(), argument, filter });
         }
-        let computed = self.computed(input, &columns, &from)?;
-        let schema = plan.schema().inner().clone();
+        let (mut computed, mut totals) = (vec![], vec![]);
+        for mut columns in grouping_columns(aggregate, &schema)? {
+            if let Some(total) = columns.iter().map(literal).collect::<Option<Vec<_>>>() {
+                totals.push(total);
+            }
+            columns.extend(arguments.iter().cloned());
+            computed.push(self.computed(input, &columns, &from)?);
+        }
+        let computed = match computed.as_slice() {
+            [only] => *only,
+            sets => {
+                let schema = self.dataflow.schema(sets[0]);
+                self.dataflow.add(self.view, Kind::Union, computed, schema)
+            }
+        };
         let bound = self.planner.state_bound(plan)?;
-        let groups = aggregate.group_expr.len();
         let append_only = input_properties.append_only;
-        let operator =
-            Aggregate::new(groups, calls, &self.dataflow.schema(computed), schema.clone(), append_only, bound)
-                .map_err(|error| self.of_view(error))?;
+        let rows = self.dataflow.schema(computed);
+        let totals = total_rows(&rows, &totals)?;
+        let operator = Aggregate::new(groups, calls, &rows, schema.clone(), append_only, bound, &totals)
+            .map_err(|error| self.of_view(error))?;
         Ok(self.operator(operator, vec![computed], schema))
     }
 
@@ -290,6 +326,43 @@ impl<'a> Compiler<'a> {
         Ok(self.operator(Map::filter(predicate, schema.clone()), vec![node], schema))
     }
 
+    fn over(&mut self, plan: &LogicalPlan, window: &logical::Window) -> Result<NodeId> {
+        let input = self.node(&window.input)?;
+        let from = window.input.schema().clone();
+        let mut columns: Vec<Expr> = from.columns().into_iter().map(Expr::Column).collect();
+        let row_width = columns.len();
+        let mut place = |expr: &Expr| match columns.iter().position(|column| column == expr) {
+            Some(at) => at,
+            None => {
+                columns.push(expr.clone());
+                columns.len() - 1
+            }
+        };
+        let Some(Expr::WindowFunction(first)) = window.window_expr.first().map(unalias) else {
+            return Err(self.internal("a window without a function"));
+        };
+        let partition: Vec<usize> = first.params.partition_by.iter().map(&mut place).collect();
+        let order = first
+            .params
+            .order_by
+            .iter()
+            .map(|sort| (place(&sort.expr), SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first }))
+            .collect();
+        let computed = self.computed(input, &columns, &from)?;
+        let (props, context) = (ExecutionProps::new(), PhysicalPlanningContext::default());
+        let functions = window
+            .window_expr
+            .iter()
+            .map(|expr| create_window_expr(expr, &from, &props, &context))
+            .collect::<std::result::Result<Vec<_>, _>>()?;
+        let sessions = session_bound(window, &self.planner.node_properties(plan)?);
+        let bound = self.planner.state_bound(plan)?.filter(|(column, _)| partition.contains(column));
+        let spec = OverSpec { partition, order, row_width, functions, bound, sessions };
+        let schema = nullable(plan.schema().inner());
+        let operator = Over::new(spec, &nullable(from.inner()), &self.dataflow.schema(computed), schema.clone())?;
+        Ok(self.operator(operator, vec![computed], schema))
+    }
+
     fn values(&self, values: &logical::Values, schema: &SchemaRef) -> Result<arrow::array::RecordBatch> {
         let empty = DFSchema::empty();
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(1));
@@ -309,6 +382,52 @@ impl<'a> Compiler<'a> {
         }
         Ok(arrow::compute::concat_batches(schema, &rows)?)
     }
+}
+
+fn literal(expr: &Expr) -> Option<ScalarValue> {
+    match expr {
+        Expr::Literal(value, _) => Some(value.clone()),
+        _ => None,
+    }
+}
+
+/// Rows that name the groups of totals, which are there without any row; all else is null.
+fn total_rows(schema: &SchemaRef, totals: &[Vec<ScalarValue>]) -> Result<arrow::array::RecordBatch> {
+    let columns = schema.fields().iter().enumerate().map(|(at, field)| {
+        let null = ScalarValue::try_from(field.data_type())?;
+        let values = totals.iter().map(|total| total.get(at).unwrap_or(&null).clone());
+        match totals {
+            [] => Ok(arrow::array::new_empty_array(field.data_type())),
+            _ => ScalarValue::iter_to_array(values),
+        }
+    });
+    let columns = columns.collect::<std::result::Result<Vec<_>, datafusion::error::DataFusionError>>()?;
+    let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(totals.len()));
+    Ok(arrow::array::RecordBatch::try_new_with_options(schema.clone(), columns, &options)?)
+}
+
+/// The group columns of each grouping set: nulls where the set leaves one out, and last the number that tells the sets
+/// apart. One list of the groups where there are no sets.
+fn grouping_columns(aggregate: &logical::Aggregate, schema: &SchemaRef) -> Result<Vec<Vec<Expr>>> {
+    let Some(sets) = rivermere_sql::grouping_sets(aggregate) else { return Ok(vec![aggregate.group_expr.clone()]) };
+    let all: Vec<Expr> = grouping_set_to_exprlist(&aggregate.group_expr)?.into_iter().cloned().collect();
+    let number_type = schema.field(all.len()).data_type();
+    let mut columns = vec![];
+    for (at, set) in sets.iter().enumerate() {
+        let repeated = sets[..at].iter().filter(|other| *other == set).count() as u64;
+        let left_out = all.iter().fold(0_u64, |number, expr| number << 1 | u64::from(!set.contains(expr)));
+        let number = ScalarValue::UInt64(Some(left_out | repeated << all.len())).cast_to(number_type)?;
+        let mut list = vec![];
+        for (expr, field) in all.iter().zip(schema.fields()) {
+            list.push(match set.contains(expr) {
+                true => expr.clone(),
+                false => Expr::Literal(ScalarValue::try_from(field.data_type())?, None),
+            });
+        }
+        list.push(Expr::Literal(number, None));
+        columns.push(list);
+    }
+    Ok(columns)
 }
 
 /// Outer joins put nulls into any column.

@@ -47,28 +47,45 @@ impl Dialect for StreamDialect {
         true
     }
 
-    /// `TABLE t` as the argument of a window function (SQL:2016 polymorphic table functions).
+    /// `TABLE t [PARTITION BY k, …]` as the argument of a window function (SQL:2016 polymorphic table functions).
     fn parse_prefix(&self, parser: &mut Parser) -> Option<Result<Expr, ParserError>> {
         match &parser.peek_token_ref().token {
             Token::Word(word) if word.keyword == Keyword::TABLE => {}
             _ => return None,
         }
         parser.next_token();
-        Some(parser.parse_object_name(false).map(|name| {
-            let parts = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
-            table_argument(Expr::CompoundIdentifier(parts))
-        }))
+        Some(parse_table_argument(parser))
     }
 }
 
-fn table_argument(name: Expr) -> Expr {
+fn parse_table_argument(parser: &mut Parser) -> Result<Expr, ParserError> {
+    let name = parser.parse_object_name(false)?;
+    let parts = name.0.iter().filter_map(|part| part.as_ident().cloned()).collect();
+    let mut args = vec![Expr::CompoundIdentifier(parts)];
+    if parser.parse_keywords(&[Keyword::PARTITION, Keyword::BY]) {
+        let in_parentheses = parser.consume_token(&Token::LParen);
+        args.push(Expr::Identifier(parser.parse_identifier()?));
+        // The comma after the last column separates the arguments: DESCRIPTOR(…) follows it.
+        while matches!(&parser.peek_nth_token_ref(1).token, Token::Word(word) if !word.value.eq_ignore_ascii_case("descriptor"))
+            && parser.consume_token(&Token::Comma)
+        {
+            args.push(Expr::Identifier(parser.parse_identifier()?));
+        }
+        if in_parentheses {
+            parser.expect_token(&Token::RParen)?;
+        }
+    }
+    Ok(table_argument(args))
+}
+
+fn table_argument(args: Vec<Expr>) -> Expr {
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(TABLE_ARGUMENT)]),
         uses_odbc_syntax: false,
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {
             duplicate_treatment: None,
-            args: vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(name))],
+            args: args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect(),
             clauses: vec![],
         }),
         filter: None,

@@ -15,7 +15,7 @@ use datafusion::sql::sqlparser::parser::Parser;
 use std::ops::ControlFlow;
 
 /// Most windows that one row may fall into.
-const HOP_WINDOWS_LIMIT: i64 = 10_000;
+const WINDOWS_LIMIT: i64 = 10_000;
 
 /// Rewrites every window function of a query, in place.
 pub(super) fn rewrite(query: &mut Query, source: &Source) -> Result<(), SqlError> {
@@ -63,10 +63,8 @@ impl Rewriter<'_> {
         let usage = match function.as_str() {
             "TUMBLE" => "TUMBLE(TABLE t, DESCRIPTOR(ts), INTERVAL '1' HOUR)",
             "HOP" => "HOP(TABLE t, DESCRIPTOR(ts), INTERVAL '5' MINUTE, INTERVAL '1' HOUR): slide, then size",
-            "CUMULATE" | "SESSION" => {
-                return Err(SqlError::new(SqlError::NOT_MAINTAINABLE, format!("{function} windows are not there"))
-                    .hint("TUMBLE and HOP are"));
-            }
+            "CUMULATE" => "CUMULATE(TABLE t, DESCRIPTOR(ts), INTERVAL '5' MINUTE, INTERVAL '1' HOUR): step, then size",
+            "SESSION" => "SESSION(TABLE t PARTITION BY k, DESCRIPTOR(ts), INTERVAL '10' MINUTE)",
             _ => return Ok(None),
         };
         let wrong = |what: &str| SqlError::new(SqlError::SYNTAX, format!("{function}: {what}")).hint(usage);
@@ -78,11 +76,14 @@ impl Rewriter<'_> {
                 _ => Err(wrong("arguments are a table, a column and intervals")),
             })
             .collect::<Result<_, _>>()?;
-        let intervals = if function == "TUMBLE" { 1 } else { 2 };
+        let intervals = if matches!(function.as_str(), "TUMBLE" | "SESSION") { 1 } else { 2 };
         if args.len() != 2 + intervals {
             return Err(wrong(&format!("takes {} arguments, not {}", 2 + intervals, args.len())));
         }
-        let table = relation(args[0]).ok_or_else(|| wrong("the first argument is a table"))?;
+        let (table, keys) = relation(args[0]).ok_or_else(|| wrong("the first argument is a table"))?;
+        if !keys.is_empty() && function != "SESSION" {
+            return Err(wrong("only SESSION has a PARTITION BY: group by its columns instead"));
+        }
         let column = descriptor(args[1]).ok_or_else(|| wrong("the second argument is DESCRIPTOR(column)"))?;
         for interval in &args[2..] {
             match interval_us(interval) {
@@ -91,42 +92,66 @@ impl Rewriter<'_> {
                 None => return Err(wrong(&format!("'{interval}' is no interval of fixed length"))),
             }
         }
-        let text = if function == "TUMBLE" {
-            let size = args[2];
-            format!(
+        let fits = |part: &Expr, whole: &Expr, name: &str| {
+            let (part_us, whole_us) = (interval_us(part).unwrap_or(1), interval_us(whole).unwrap_or(1));
+            if whole_us % part_us != 0 {
+                return Err(wrong(&format!("the size {whole} is no multiple of the {name} {part}")));
+            }
+            if whole_us / part_us > WINDOWS_LIMIT {
+                return Err(wrong(&format!("a row would fall into more than {WINDOWS_LIMIT} windows")));
+            }
+            Ok(())
+        };
+        let text = match (function.as_str(), &args[2..]) {
+            ("TUMBLE", [size]) => format!(
                 "SELECT *, tumble_start({column}, {size}) AS window_start, tumble_end({column}, {size}) AS window_end FROM {table}"
-            )
-        } else {
-            let (slide, size) = (args[2], args[3]);
-            let (slide_us, size_us) = (interval_us(slide).unwrap_or(1), interval_us(size).unwrap_or(1));
-            if size_us % slide_us != 0 {
-                return Err(wrong(&format!("the size {size} is no multiple of the slide {slide}")));
+            ),
+            ("SESSION", [gap]) => {
+                let gap_us = interval_us(gap).unwrap_or(1);
+                let by = if keys.is_empty() { String::new() } else { format!("PARTITION BY {} ", keys.join(", ")) };
+                format!(
+                    "SELECT *, session_start({column}, {gap_us}) OVER ({by}ORDER BY {column}) AS window_start, \
+                     session_end({column}, {gap_us}) OVER ({by}ORDER BY {column}) AS window_end \
+                     FROM {table} WHERE {column} IS NOT NULL"
+                )
             }
-            if size_us / slide_us > HOP_WINDOWS_LIMIT {
-                return Err(wrong(&format!("a row would fall into more than {HOP_WINDOWS_LIMIT} windows")));
+            ("HOP", [slide, size]) => {
+                fits(slide, size, "slide")?;
+                format!(
+                    "SELECT *, window_end(window_start, {size}) AS window_end FROM \
+                     (SELECT *, unnest(hop_starts({column}, {slide}, {size})) AS window_start FROM {table})"
+                )
             }
-            format!(
-                "SELECT *, window_end(window_start, {size}) AS window_end FROM \
-                 (SELECT *, unnest(hop_starts({column}, {slide}, {size})) AS window_start FROM {table})"
-            )
+            (_, [step, size]) => {
+                fits(step, size, "step")?;
+                format!(
+                    "SELECT *, unnest(cumulate_ends({column}, {step}, {size})) AS window_end FROM \
+                     (SELECT *, tumble_start({column}, {size}) AS window_start FROM {table})"
+                )
+            }
+            _ => return Err(wrong("its intervals are wrong")),
         };
         let mut parser = Parser::new(&StreamDialect).try_with_sql(&text).map_err(|error| wrong(&error.to_string()))?;
         parser.parse_query().map(Some).map_err(|error| wrong(&error.to_string()))
     }
 }
 
-/// `t`, `TABLE t` or `s.t` as the text of a relation.
-fn relation(expr: &Expr) -> Option<String> {
+/// `t`, `TABLE t` or `s.t` as the text of a relation, with the columns of its PARTITION BY.
+fn relation(expr: &Expr) -> Option<(String, Vec<String>)> {
     match expr {
-        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => Some(expr.to_string()),
+        Expr::Identifier(_) | Expr::CompoundIdentifier(_) => Some((expr.to_string(), vec![])),
         Expr::Function(function) if function.name.to_string() == TABLE_ARGUMENT => match &function.args {
-            FunctionArguments::List(list) => match list.args.as_slice() {
-                [FunctionArg::Unnamed(FunctionArgExpr::Expr(name))] => Some(name.to_string()),
-                _ => None,
-            },
+            FunctionArguments::List(list) => {
+                let mut names = list.args.iter().map(|arg| match arg {
+                    FunctionArg::Unnamed(FunctionArgExpr::Expr(name)) => Some(name.to_string()),
+                    _ => None,
+                });
+                let table = names.next()??;
+                Some((table, names.collect::<Option<_>>()?))
+            }
             _ => None,
         },
-        Expr::Subquery(query) => Some(format!("({query})")),
+        Expr::Subquery(query) => Some((format!("({query})"), vec![])),
         _ => None,
     }
 }

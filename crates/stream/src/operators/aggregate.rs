@@ -11,23 +11,34 @@ use crate::error::{Result, StreamError};
 use crate::state::{KeyTable, RowCodec, key_hash};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::kernels::cmp::distinct;
-use arrow::compute::{cast, concat, interleave, take};
-use arrow::datatypes::{DataType, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use arrow::compute::{SortOptions, cast, concat, interleave, take};
+use arrow::datatypes::{DataType, FieldRef, Int64Type, SchemaRef, TimeUnit, TimestampMicrosecondType};
+use datafusion::logical_expr::AggregateUDF;
+use datafusion::physical_plan::PhysicalExpr;
 use rivermere_base::Changes;
 use rivermere_sql::TimeBound;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// One aggregate call: its argument's column in the input, and the column of its FILTER.
+/// One aggregate call: the columns of its arguments in the input, and those of its ORDER BY and FILTER.
 pub(crate) struct Call {
-    pub(crate) function: String,
-    pub(crate) argument: usize,
+    pub(crate) udf: Arc<AggregateUDF>,
+    pub(crate) arguments: Vec<usize>,
+    pub(crate) order: Vec<(usize, SortOptions)>,
     pub(crate) filter: Option<usize>,
+    pub(crate) distinct: bool,
+    pub(crate) ignore_nulls: bool,
+    /// The arguments over the rows that are grouped, for functions that look at constants.
+    pub(crate) expressions: Vec<Arc<dyn PhysicalExpr>>,
+    pub(crate) result: FieldRef,
 }
 
 /// The group changed since the last checkpoint.
 const DIRTY: u8 = 1;
 /// The group changed in this step.
 const TOUCHED: u8 = 2;
+/// The group is there without any row: a total.
+const TOTAL: u8 = 4;
 
 /// Input columns: the groups first, then arguments and filters as the calls name them.
 pub(crate) struct Aggregate {
@@ -46,8 +57,8 @@ pub(crate) struct Aggregate {
     dirty: Vec<u32>,
     /// Keys that went since the last checkpoint, each behind its length.
     removed: Vec<u8>,
-    /// The global group has not been shown yet.
-    unborn: bool,
+    /// A row that weighs nothing for each total, until the totals are shown.
+    births: Option<Changes>,
 }
 
 /// The groups that a step touches.
@@ -66,11 +77,12 @@ impl Aggregate {
         schema: SchemaRef,
         append_only_input: bool,
         bound: Option<(usize, TimeBound)>,
+        totals: &RecordBatch,
     ) -> Result<Self> {
         let mut accumulators = vec![];
         for (index, call) in calls.iter().enumerate() {
-            let (from, to) = (input.field(call.argument).data_type(), schema.field(groups + index).data_type());
-            accumulators.push(accumulator(&call.function, from, to, append_only_input)?);
+            let output = schema.field(groups + index).data_type();
+            accumulators.push(accumulator(call, input, output, append_only_input)?);
         }
         let types = schema.fields().iter().take(groups).map(|field| field.data_type());
         let mut aggregate = Self {
@@ -86,10 +98,16 @@ impl Aggregate {
             by_time: BTreeMap::new(),
             dirty: vec![],
             removed: vec![],
-            unborn: groups == 0,
+            births: None,
         };
-        if groups == 0 {
-            aggregate.intern(key_hash(&[]), &[]);
+        if totals.num_rows() > 0 {
+            let weights = Int64Array::from_value(0, totals.num_rows());
+            aggregate.births = Some(Changes::with_weights(totals.clone(), weights)?);
+            let keys = aggregate.group_codec.encode(&totals.columns()[..groups], totals.num_rows())?;
+            for key in keys.iter() {
+                let (slot, _) = aggregate.intern(key_hash(key), key);
+                aggregate.flags[slot as usize] |= TOTAL;
+            }
         }
         Ok(aggregate)
     }
@@ -108,7 +126,11 @@ impl Aggregate {
     }
 
     fn is_shown(&self, slot: u32) -> bool {
-        self.weights[slot as usize] > 0 || (self.groups == 0 && !self.unborn)
+        self.weights[slot as usize] > 0 || (self.is_total(slot) && self.births.is_none())
+    }
+
+    fn is_total(&self, slot: u32) -> bool {
+        self.flags[slot as usize] & TOTAL != 0
     }
 
     fn results(&self, slots: &[u32]) -> Result<Vec<ArrayRef>> {
@@ -125,15 +147,17 @@ impl Aggregate {
 
     fn clear(&mut self, slot: u32) {
         self.weights[slot as usize] = 0;
-        for accumulator in &mut self.accumulators {
+        for (call, accumulator) in self.accumulators.iter_mut().enumerate() {
+            let (keys, removed) = (&self.keys, &mut self.removed);
+            accumulator.forget_entries(slot, &mut |entry| {
+                remove(removed, &entry_key(call, keys.key(slot), entry));
+            });
             accumulator.clear(slot);
         }
     }
 
     fn forget(&mut self, slot: u32) {
-        let key = self.keys.key(slot);
-        self.removed.extend_from_slice(&(key.len() as u32).to_le_bytes());
-        self.removed.extend_from_slice(key);
+        remove(&mut self.removed, &group_key(self.keys.key(slot)));
         self.flags[slot as usize] = 0;
         self.clear(slot);
         self.keys.remove(slot);
@@ -179,9 +203,11 @@ impl Aggregate {
             self.weights[*slot as usize] += weight;
         }
         for (call, accumulator) in self.calls.iter().zip(&mut self.accumulators) {
-            let argument = changes.batch().column(call.argument);
+            let order = call.order.iter().map(|(column, _)| column);
+            let arguments: Vec<ArrayRef> =
+                call.arguments.iter().chain(order).map(|column| changes.batch().column(*column).clone()).collect();
             match call.filter {
-                None => accumulator.update(slots, argument, weights.values())?,
+                None => accumulator.update(slots, &arguments, weights.values())?,
                 Some(filter) => {
                     let mask = changes.batch().column(filter).as_boolean();
                     let masked: Vec<i64> = weights
@@ -190,7 +216,7 @@ impl Aggregate {
                         .enumerate()
                         .map(|(row, weight)| if mask.is_valid(row) && mask.value(row) { *weight } else { 0 })
                         .collect();
-                    accumulator.update(slots, argument, &masked)?;
+                    accumulator.update(slots, &arguments, &masked)?;
                 }
             }
         }
@@ -278,26 +304,24 @@ fn differs(old: &ArrayRef, new: &ArrayRef) -> Result<BooleanArray> {
 
 impl Operator for Aggregate {
     fn step(&mut self, inputs: Vec<Vec<Changes>>, context: &mut StepContext) -> Result<Vec<Changes>> {
-        let parts: Vec<Changes> = inputs.into_iter().flatten().filter(|part| !part.is_empty()).collect();
+        let births = self.births.iter().cloned();
+        let parts: Vec<Changes> = births.chain(inputs.into_iter().flatten()).filter(|part| !part.is_empty()).collect();
         let mut touched = Touched::default();
         let mut assigned = vec![];
         for (number, part) in parts.iter().enumerate() {
             assigned.push(self.assign(number, part, &mut touched)?);
-        }
-        if self.unborn && touched.slots.is_empty() {
-            touched.slots.push(0);
         }
         let shown: Vec<bool> = touched.slots.iter().map(|slot| self.is_shown(*slot)).collect();
         let old = self.results(&touched.slots)?;
         for (part, slots) in parts.iter().zip(&assigned) {
             self.update(part, slots)?;
         }
-        self.unborn = false;
+        self.births = None;
         let new = self.results(&touched.slots)?;
         let out = self.difference(&parts, &touched, (&shown, &old), &new)?;
         for slot in touched.slots {
             self.flags[slot as usize] &= !TOUCHED;
-            if self.weights[slot as usize] != 0 || self.groups == 0 {
+            if self.weights[slot as usize] != 0 || self.is_total(slot) {
                 self.mark_dirty(slot);
             } else if self.bound.is_some() {
                 self.clear(slot);
@@ -311,7 +335,7 @@ impl Operator for Aggregate {
     }
 
     fn wants_empty_step(&self) -> bool {
-        self.unborn || !self.by_time.is_empty()
+        self.births.is_some() || !self.by_time.is_empty()
     }
 
     fn checkpoint(&mut self, sink: &mut StateSink) -> Result<()> {
@@ -329,8 +353,9 @@ impl Operator for Aggregate {
                 continue;
             }
             self.flags[slot as usize] &= !DIRTY;
-            if self.weights[slot as usize] == 0 && self.groups > 0 {
-                sink(self.keys.key(slot), None);
+            let key = group_key(self.keys.key(slot));
+            if self.weights[slot as usize] == 0 && !self.is_total(slot) {
+                sink(&key, None);
                 continue;
             }
             value.clear();
@@ -338,7 +363,14 @@ impl Operator for Aggregate {
             for accumulator in &self.accumulators {
                 accumulator.encode(slot, &mut value);
             }
-            sink(self.keys.key(slot), Some(&value));
+            sink(&key, Some(&value));
+        }
+        for (call, accumulator) in self.accumulators.iter_mut().enumerate() {
+            let keys = &self.keys;
+            accumulator.entries(&mut |slot, entry, weight| {
+                let key = entry_key(call, keys.key(slot), entry);
+                sink(&key, weight.map(i64::to_le_bytes).as_ref().map(|bytes| bytes.as_slice()));
+            });
         }
         Ok(())
     }
@@ -346,20 +378,25 @@ impl Operator for Aggregate {
     fn restore(&mut self, key: &[u8], value: Option<&[u8]>) -> Result<()> {
         let Some(mut bytes) = value else { return Ok(()) };
         let damaged = || StreamError::Operator { view: String::new(), message: "a state entry is too short".into() };
-        let (slot, new) = self.intern(key_hash(key), key);
-        let (weight, rest) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
-        bytes = rest;
-        self.weights[slot as usize] = i64::from_le_bytes(*weight);
-        for accumulator in &mut self.accumulators {
-            accumulator.decode(slot, &mut bytes).ok_or_else(damaged)?;
+        let (kind, rest) = key.split_first().ok_or_else(damaged)?;
+        if *kind == GROUP {
+            let slot = self.restored_group(rest)?;
+            let (weight, rest) = bytes.split_first_chunk::<8>().ok_or_else(damaged)?;
+            bytes = rest;
+            self.weights[slot as usize] = i64::from_le_bytes(*weight);
+            for accumulator in &mut self.accumulators {
+                accumulator.decode(slot, &mut bytes).ok_or_else(damaged)?;
+            }
+            self.births = None;
+            return Ok(());
         }
-        self.unborn = false;
-        if new
-            && let Some((column, _)) = self.bound
-            && let Some(time) = self.time_of(slot, column)?
-        {
-            self.by_time.entry(time).or_default().push(slot);
-        }
+        let (call, rest) = rest.split_first_chunk::<2>().ok_or_else(damaged)?;
+        let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
+        let (group, entry) = rest.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(damaged)?;
+        let slot = self.restored_group(group)?;
+        let weight = bytes.first_chunk::<8>().ok_or_else(damaged)?;
+        let call = usize::from(u16::from_le_bytes(*call));
+        self.accumulators.get_mut(call).ok_or_else(damaged)?.restore_entry(slot, entry, i64::from_le_bytes(*weight));
         Ok(())
     }
 
@@ -373,7 +410,44 @@ impl Operator for Aggregate {
     }
 }
 
+/// First byte of a state entry's key: a group, or a value of one of its calls.
+const GROUP: u8 = 0;
+const VALUE: u8 = 1;
+
+fn group_key(group: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(1 + group.len());
+    key.push(GROUP);
+    key.extend_from_slice(group);
+    key
+}
+
+fn entry_key(call: usize, group: &[u8], entry: &[u8]) -> Vec<u8> {
+    let mut key = Vec::with_capacity(7 + group.len() + entry.len());
+    key.push(VALUE);
+    key.extend_from_slice(&(call as u16).to_le_bytes());
+    key.extend_from_slice(&(group.len() as u32).to_le_bytes());
+    key.extend_from_slice(group);
+    key.extend_from_slice(entry);
+    key
+}
+
+fn remove(removed: &mut Vec<u8>, key: &[u8]) {
+    removed.extend_from_slice(&(key.len() as u32).to_le_bytes());
+    removed.extend_from_slice(key);
+}
+
 impl Aggregate {
+    fn restored_group(&mut self, group: &[u8]) -> Result<u32> {
+        let (slot, new) = self.intern(key_hash(group), group);
+        if new
+            && let Some((column, _)) = self.bound
+            && let Some(time) = self.time_of(slot, column)?
+        {
+            self.by_time.entry(time).or_default().push(slot);
+        }
+        Ok(slot)
+    }
+
     fn time_of(&self, slot: u32, column: usize) -> Result<Option<i64>> {
         let columns = self.group_codec.decode([self.keys.key(slot)])?;
         let times = microseconds(&columns[column])?;

@@ -5,6 +5,7 @@ mod aggregate;
 mod join;
 mod late;
 mod map;
+mod over;
 mod top_n;
 mod unnest;
 
@@ -12,6 +13,7 @@ pub(crate) use aggregate::{Aggregate, Call, microseconds};
 pub(crate) use join::{Join, JoinSpec};
 pub(crate) use late::LateFilter;
 pub(crate) use map::Map;
+pub(crate) use over::{Over, OverSpec};
 pub(crate) use top_n::{TopN, TopNSpec};
 pub(crate) use unnest::Unnest;
 

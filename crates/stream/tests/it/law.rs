@@ -5,10 +5,10 @@ use crate::oracle::{Multiset, add, answer, integrate, multiset, plain_answer};
 use arrow::array::{
     ArrayRef, Float64Array, Int32Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::logical_expr::LogicalPlan;
 use rivermere_base::Changes;
-use rivermere_sql::{Planner, Properties, Relation, RelationKind, Script, Statement, ViewDefinition};
+use rivermere_sql::{LATENESS_COLUMN, Planner, Properties, Relation, RelationKind, Script, Statement, ViewDefinition};
 use rivermere_stream::{Dataflow, needed_columns, table_input_schema};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -33,6 +33,21 @@ pub const TABLES: &str = "
     CREATE TABLE t (k INT, g TEXT, v BIGINT, d DOUBLE, ts TIMESTAMP(3));
     CREATE TABLE u (k INT, name TEXT, w BIGINT, ts TIMESTAMP(3));";
 
+/// The same with watermarks, 2 seconds behind.
+const TIMED_TABLES: &str = "
+    CREATE TABLE t (k INT, g TEXT, v BIGINT, d DOUBLE, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '2' SECOND);
+    CREATE TABLE u (k INT, name TEXT, w BIGINT, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '2' SECOND);";
+
+/// What the tables of a script do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Input {
+    /// Rows come and go.
+    Changing,
+    Appended,
+    /// Rows come, some of them late, and watermarks free state.
+    Timed,
+}
+
 pub struct Pipeline {
     pub planner: Planner,
     pub views: Vec<Arc<ViewDefinition>>,
@@ -42,8 +57,9 @@ pub struct Pipeline {
     pub schemas: BTreeMap<String, SchemaRef>,
 }
 
-pub fn pipeline(sql: &str, append_only: bool) -> Pipeline {
-    let script = Script::parse("law.sql", &format!("{TABLES}\n{sql}")).unwrap_or_else(|error| panic!("{error}"));
+pub fn pipeline(sql: &str, input: Input) -> Pipeline {
+    let tables = if input == Input::Timed { TIMED_TABLES } else { TABLES };
+    let script = Script::parse("law.sql", &format!("{tables}\n{sql}")).unwrap_or_else(|error| panic!("{error}"));
     let mut planner = Planner::new();
     let mut views = vec![];
     let mut schemas = BTreeMap::new();
@@ -53,6 +69,11 @@ pub fn pipeline(sql: &str, append_only: bool) -> Pipeline {
             Statement::CreateTable(create) => {
                 let table = create.define(parsed).unwrap_or_else(|error| panic!("{error}"));
                 schemas.insert(table.name.clone(), table.schema.clone());
+                if input == Input::Timed {
+                    planner.add_table(table).unwrap();
+                    continue;
+                }
+                let append_only = input == Input::Appended;
                 let width = table.schema.fields().len();
                 let properties = Properties { append_only, key: None, time: vec![None; width], is_static: false };
                 planner
@@ -66,8 +87,9 @@ pub fn pipeline(sql: &str, append_only: bool) -> Pipeline {
             }
             Statement::CreateView(create) => {
                 let view = planner.plan_view(create, parsed).unwrap_or_else(|error| panic!("{error}"));
-                // ROW_NUMBER may decide ties as it likes; our plan decides them by the whole row.
-                if !parsed.text.contains("ROW_NUMBER") && !parsed.text.contains("LIMIT") {
+                // These may decide ties as they like; our plan decides them by the whole row.
+                let ties = ["ROW_NUMBER", "LIMIT", "ARRAY_AGG", "STRING_AGG", "FIRST_VALUE", "LAST_VALUE"];
+                if input != Input::Timed && !ties.iter().any(|word| parsed.text.contains(word)) {
                     let query = planner.plan_query(&create.query, parsed).unwrap();
                     queries.insert(view.name.clone(), query);
                 }
@@ -168,16 +190,53 @@ fn random_change(random: &mut Random, schema: &SchemaRef, held: &mut Vec<RecordB
     Changes::concat(schema, &parts).unwrap()
 }
 
+/// Event time of one table, in milliseconds.
+#[derive(Default)]
+struct Clock {
+    now: i64,
+    latest: Option<i64>,
+}
+
+impl Clock {
+    fn watermark_us(&self) -> Option<i64> {
+        self.latest.map(|latest| (latest - 2_000) * 1_000)
+    }
+
+    /// Random rows in the order of their arrival, with how late each is.
+    fn rows(&mut self, random: &mut Random, schema: &SchemaRef) -> RecordBatch {
+        let rows = random.below(7) as usize;
+        let batch = random_rows(random, schema, rows);
+        let (mut times, mut lateness) = (vec![], vec![]);
+        for _ in 0..rows {
+            self.now += random.below(1_500) as i64;
+            let time = self.now - random.below(3_500) as i64;
+            lateness.push(self.watermark_us().map_or(i64::MIN, |watermark| watermark - time * 1_000));
+            self.latest = self.latest.max(Some(time));
+            times.push(time);
+        }
+        let mut columns = batch.columns().to_vec();
+        columns[schema.index_of("ts").unwrap()] = Arc::new(TimestampMillisecondArray::from(times));
+        columns.push(Arc::new(Int64Array::from(lateness)));
+        RecordBatch::try_new(with_lateness(schema), columns).unwrap()
+    }
+}
+
+fn with_lateness(schema: &SchemaRef) -> SchemaRef {
+    let hidden = Arc::new(Field::new(LATENESS_COLUMN, DataType::Int64, false));
+    Arc::new(Schema::new(schema.fields().iter().cloned().chain([hidden]).collect::<Vec<_>>()))
+}
+
 /// Runs a script of random changes and compares every view with the oracle after each step.
-pub fn check_law(sql: &str, append_only: bool, seed: u64) {
+pub fn check_law(sql: &str, kind: Input, seed: u64) {
     let mut random = Random::new(seed);
-    let mut pipeline = pipeline(sql, append_only);
+    let mut pipeline = pipeline(sql, kind);
+    let mut clocks: BTreeMap<String, Clock> = BTreeMap::new();
     let mut history: BTreeMap<String, Vec<Changes>> = BTreeMap::new();
     let mut held: BTreeMap<String, Vec<RecordBatch>> = BTreeMap::new();
     let mut outputs: BTreeMap<String, Multiset> = BTreeMap::new();
     let views: BTreeSet<String> = pipeline.views.iter().map(|view| view.name.clone()).collect();
-    let watermarks = BTreeMap::new();
-    let steps = 3 + random.below(6);
+    let mut watermarks = BTreeMap::new();
+    let steps = if kind == Input::Timed { 6 + random.below(12) } else { 3 + random.below(6) };
     let mut saved: Vec<(String, Vec<u8>, Option<Vec<u8>>)> = vec![];
     for step in 0..steps {
         let mut inputs = BTreeMap::new();
@@ -185,7 +244,15 @@ pub fn check_law(sql: &str, append_only: bool, seed: u64) {
             if random.below(4) == 0 {
                 continue;
             }
-            let change = random_change(&mut random, schema, held.entry(table.clone()).or_default(), append_only);
+            let change = if kind == Input::Timed {
+                let clock = clocks.entry(table.clone()).or_default();
+                let rows = clock.rows(&mut random, schema);
+                watermarks.extend(clock.watermark_us().map(|watermark| (table.clone(), watermark)));
+                Changes::inserts(rows)
+            } else {
+                let append_only = kind == Input::Appended;
+                random_change(&mut random, schema, held.entry(table.clone()).or_default(), append_only)
+            };
             history.entry(table.clone()).or_default().push(change.clone());
             if pipeline.dataflow.relation_schema(table).is_some() && change.num_rows() > 0 {
                 inputs.insert(table.clone(), vec![input(&pipeline.dataflow, table, &change)]);
@@ -204,7 +271,10 @@ pub fn check_law(sql: &str, append_only: bool, seed: u64) {
         let mut contents: BTreeMap<String, Vec<RecordBatch>> = pipeline
             .schemas
             .iter()
-            .map(|(table, schema)| (table.clone(), integrate(schema, history.get(table).map_or(&[], Vec::as_slice))))
+            .map(|(table, schema)| {
+                let schema = if kind == Input::Timed { with_lateness(schema) } else { schema.clone() };
+                (table.clone(), integrate(&schema, history.get(table).map_or(&[], Vec::as_slice)))
+            })
             .collect();
         for view in &pipeline.views {
             let expected = answer(view, &contents);

@@ -1,37 +1,96 @@
-//! MIN and MAX: the best value alone while rows are only added, all values in order where they may be taken back.
+//! MIN and MAX, FIRST_VALUE and LAST_VALUE: the best value alone while rows are only added, all values in order where they
+//! may be taken back.
 
-use super::{Accumulate, decode_bytes, decode_values, encode_bytes, take_array, valid};
+use super::{Accumulate, decode_bytes, encode_bytes, take_array, valid};
 use crate::error::Result;
-use crate::state::RowCodec;
-use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, PrimitiveArray, downcast_primitive};
+use crate::state::{EncodedRows, RowCodec};
+use arrow::array::{Array, ArrayRef, ArrowNativeTypeOp, AsArray, PrimitiveArray, UInt32Array, new_empty_array};
 use arrow::buffer::{Buffer, ScalarBuffer};
-use arrow::datatypes::{ArrowPrimitiveType, DataType, ToByteSlice};
+use arrow::compute::{cast, take};
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Decimal128Type, Float64Type, Int64Type, ToByteSlice};
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// MIN or MAX of a type.
 pub(super) fn extreme(max: bool, data_type: &DataType, append_only: bool) -> Result<Box<dyn Accumulate>> {
-    macro_rules! of_primitive {
-        ($primitive:ty, $data_type:ident) => {
-            if append_only {
-                Box::new(Best::<$primitive> { max, data_type: $data_type.clone(), best: vec![], found: vec![] })
-            } else {
-                Box::new(Bag::<$primitive> { max, data_type: $data_type.clone(), values: vec![] })
-            }
-        };
-    }
-    Ok(downcast_primitive! {
-        data_type => (of_primitive, data_type),
+    let path = carrier(data_type);
+    let of: Box<dyn Accumulate> = match path.last().unwrap_or(data_type) {
+        DataType::Int64 => of_primitive::<Int64Type>(max, &DataType::Int64, append_only),
+        DataType::Float64 => of_primitive::<Float64Type>(max, &DataType::Float64, append_only),
+        decimal @ DataType::Decimal128(_, _) => of_primitive::<Decimal128Type>(max, decimal, append_only),
         _ => {
             let codec = RowCodec::new([data_type])?;
-            if append_only {
-                Box::new(BestBytes { max, codec, data_type: data_type.clone(), best: vec![] })
-            } else {
-                Box::new(BagBytes { max, codec, data_type: data_type.clone(), values: vec![] })
-            }
+            ByBytes::new(max, codec, vec![0], data_type, true).boxed(append_only)
         }
-    })
+    };
+    Ok(if path.is_empty() { of } else { Box::new(Carried { data_type: data_type.clone(), path, of }) })
+}
+
+fn of_primitive<T: ArrowPrimitiveType>(max: bool, data_type: &DataType, append_only: bool) -> Box<dyn Accumulate> {
+    if append_only {
+        Box::new(Best::<T> { max, data_type: data_type.clone(), best: vec![], found: vec![] })
+    } else {
+        Box::new(Bag::<T> { max, data_type: data_type.clone(), values: vec![] })
+    }
+}
+
+/// The casts that bring a type to a wider one of the same order, and back again without loss: three kinds of numbers
+/// stand for them all.
+fn carrier(data_type: &DataType) -> Vec<DataType> {
+    use DataType as D;
+    match data_type {
+        D::Int8 | D::Int16 | D::Int32 | D::UInt8 | D::UInt16 | D::UInt32 => vec![D::Int64],
+        D::Date64 | D::Time64(_) | D::Timestamp(_, _) | D::Duration(_) => vec![D::Int64],
+        D::Date32 | D::Time32(_) => vec![D::Int32, D::Int64],
+        D::Float32 => vec![D::Float64],
+        _ => vec![],
+    }
+}
+
+/// An extreme of a type that another type stands for.
+struct Carried {
+    data_type: DataType,
+    path: Vec<DataType>,
+    of: Box<dyn Accumulate>,
+}
+
+impl Accumulate for Carried {
+    fn resize(&mut self, slots: usize) {
+        self.of.resize(slots);
+    }
+
+    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef], weights: &[i64]) -> Result<()> {
+        let mut values = arguments[0].clone();
+        for data_type in &self.path {
+            values = cast(&values, data_type)?;
+        }
+        self.of.update(slots, &[values], weights)
+    }
+
+    fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
+        let mut values = self.of.evaluate(slots)?;
+        for data_type in self.path.iter().rev().skip(1).chain([&self.data_type]) {
+            values = cast(&values, data_type)?;
+        }
+        Ok(values)
+    }
+
+    fn encode(&self, slot: u32, out: &mut Vec<u8>) {
+        self.of.encode(slot, out);
+    }
+
+    fn decode(&mut self, slot: u32, bytes: &mut &[u8]) -> Option<()> {
+        self.of.decode(slot, bytes)
+    }
+
+    fn clear(&mut self, slot: u32) {
+        self.of.clear(slot);
+    }
+
+    fn memory(&self) -> usize {
+        self.of.memory()
+    }
 }
 
 /// MIN or MAX of numbers and times that are never taken back.
@@ -48,7 +107,8 @@ impl<T: ArrowPrimitiveType> Accumulate for Best<T> {
         self.found.resize(slots.max(self.found.len()), false);
     }
 
-    fn update(&mut self, slots: &[u32], values: &ArrayRef, weights: &[i64]) -> Result<()> {
+    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef], weights: &[i64]) -> Result<()> {
+        let values = &arguments[0];
         let valid = valid(values);
         let values = values.as_primitive::<T>().values();
         for (row, slot) in slots.iter().enumerate() {
@@ -131,7 +191,8 @@ impl<T: ArrowPrimitiveType> Accumulate for Bag<T> {
         self.values.resize_with(slots.max(self.values.len()), BTreeMap::new);
     }
 
-    fn update(&mut self, slots: &[u32], values: &ArrayRef, weights: &[i64]) -> Result<()> {
+    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef], weights: &[i64]) -> Result<()> {
+        let values = &arguments[0];
         let valid = valid(values);
         let values = values.as_primitive::<T>().values();
         for (row, slot) in slots.iter().enumerate() {
@@ -193,11 +254,62 @@ impl<T: ArrowPrimitiveType> Accumulate for Bag<T> {
     }
 }
 
-/// MIN or MAX of rows that are never taken back: only the best value is kept.
-struct BestBytes {
-    max: bool,
+/// The value of the first or last row in an order; MIN and MAX of values that are no numbers are of this kind.
+pub(super) struct ByBytes {
+    last: bool,
+    /// The order, then the value.
     codec: RowCodec,
+    /// Input columns as the codec has them.
+    columns: Vec<usize>,
     data_type: DataType,
+    skips_nulls: bool,
+}
+
+impl ByBytes {
+    pub(super) fn new(
+        last: bool,
+        codec: RowCodec,
+        columns: Vec<usize>,
+        data_type: &DataType,
+        skips_nulls: bool,
+    ) -> Self {
+        Self { last, codec, columns, data_type: data_type.clone(), skips_nulls }
+    }
+
+    pub(super) fn boxed(self, append_only: bool) -> Box<dyn Accumulate> {
+        if append_only {
+            Box::new(BestBytes { of: self, best: vec![] })
+        } else {
+            Box::new(BagBytes { of: self, values: vec![] })
+        }
+    }
+
+    fn encode(&self, arguments: &[ArrayRef]) -> Result<EncodedRows> {
+        let columns: Vec<ArrayRef> = self.columns.iter().map(|column| arguments[*column].clone()).collect();
+        self.codec.encode(&columns, arguments[0].len())
+    }
+
+    fn takes(&self, arguments: &[ArrayRef]) -> impl Fn(usize) -> bool {
+        let nulls = arguments[0].logical_nulls().filter(|_| self.skips_nulls);
+        move |row| nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row))
+    }
+
+    /// The value of each row, null for none.
+    fn values<'a>(&self, rows: impl Iterator<Item = Option<&'a [u8]>>) -> Result<ArrayRef> {
+        let rows: Vec<Option<&[u8]>> = rows.collect();
+        let mut found = self.codec.decode(rows.iter().copied().flatten())?;
+        let values = found.pop().unwrap_or_else(|| new_empty_array(&self.data_type));
+        if values.len() == rows.len() {
+            return Ok(values);
+        }
+        let mut next = 0_u32..;
+        let places: UInt32Array = rows.iter().map(|row| row.and_then(|_| next.next())).collect();
+        Ok(take(&values, &places, None)?)
+    }
+}
+
+struct BestBytes {
+    of: ByBytes,
     best: Vec<Option<Box<[u8]>>>,
 }
 
@@ -206,18 +318,18 @@ impl Accumulate for BestBytes {
         self.best.resize(slots.max(self.best.len()), None);
     }
 
-    fn update(&mut self, slots: &[u32], values: &ArrayRef, weights: &[i64]) -> Result<()> {
-        let encoded = self.codec.encode(std::slice::from_ref(values), values.len())?;
-        let valid = valid(values);
+    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef], weights: &[i64]) -> Result<()> {
+        let encoded = self.of.encode(arguments)?;
+        let takes = self.of.takes(arguments);
         for (row, slot) in slots.iter().enumerate() {
-            if !valid(row) || weights[row] == 0 {
+            if !takes(row) || weights[row] == 0 {
                 continue;
             }
             let value = encoded.get(row);
             let best = &mut self.best[*slot as usize];
             let better = match best {
                 None => true,
-                Some(best) if self.max => value > best.as_ref(),
+                Some(best) if self.of.last => value > best.as_ref(),
                 Some(best) => value < best.as_ref(),
             };
             if better {
@@ -231,7 +343,7 @@ impl Accumulate for BestBytes {
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
-        decode_values(&self.codec, &self.data_type, slots.iter().map(|slot| self.best[*slot as usize].as_deref()))
+        self.of.values(slots.iter().map(|slot| self.best[*slot as usize].as_deref()))
     }
 
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
@@ -252,11 +364,8 @@ impl Accumulate for BestBytes {
     }
 }
 
-/// MIN or MAX of rows that may be taken back: all values with their weights, in order.
 struct BagBytes {
-    max: bool,
-    codec: RowCodec,
-    data_type: DataType,
+    of: ByBytes,
     values: Vec<BTreeMap<Box<[u8]>, i64>>,
 }
 
@@ -265,11 +374,11 @@ impl Accumulate for BagBytes {
         self.values.resize(slots.max(self.values.len()), BTreeMap::new());
     }
 
-    fn update(&mut self, slots: &[u32], values: &ArrayRef, weights: &[i64]) -> Result<()> {
-        let encoded = self.codec.encode(std::slice::from_ref(values), values.len())?;
-        let valid = valid(values);
+    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef], weights: &[i64]) -> Result<()> {
+        let encoded = self.of.encode(arguments)?;
+        let takes = self.of.takes(arguments);
         for (row, slot) in slots.iter().enumerate() {
-            if !valid(row) || weights[row] == 0 {
+            if !takes(row) || weights[row] == 0 {
                 continue;
             }
             let bag = &mut self.values[*slot as usize];
@@ -293,10 +402,10 @@ impl Accumulate for BagBytes {
         let best = |slot: &u32| {
             // Within a step a deletion may be seen before its insertion; at its end no weight is negative.
             let mut values = self.values[*slot as usize].iter().filter(|(_, weight)| **weight > 0);
-            let found = if self.max { values.next_back() } else { values.next() };
+            let found = if self.of.last { values.next_back() } else { values.next() };
             found.map(|(value, _)| value.as_ref())
         };
-        decode_values(&self.codec, &self.data_type, slots.iter().map(best))
+        self.of.values(slots.iter().map(best))
     }
 
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
@@ -325,5 +434,51 @@ impl Accumulate for BagBytes {
 
     fn memory(&self) -> usize {
         self.values.iter().map(|bag| 24 + bag.len() * 48).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::TimeUnit;
+
+    #[test]
+    fn every_type_comes_back_from_the_one_that_stands_for_it() {
+        let zone = Some("UTC".into());
+        for data_type in [
+            DataType::Int8,
+            DataType::UInt32,
+            DataType::UInt64,
+            DataType::Float32,
+            DataType::Date32,
+            DataType::Date64,
+            DataType::Time32(TimeUnit::Second),
+            DataType::Time64(TimeUnit::Microsecond),
+            DataType::Timestamp(TimeUnit::Millisecond, zone),
+            DataType::Duration(TimeUnit::Nanosecond),
+            DataType::Decimal128(12, 3),
+            DataType::Utf8,
+        ] {
+            let numbers: ArrayRef = Arc::new(arrow::array::Int32Array::from(vec![Some(7), None, Some(9)]));
+            let numbers = match data_type {
+                DataType::Duration(_) | DataType::Timestamp(_, _) | DataType::Time64(_) | DataType::Date64 => {
+                    cast(&numbers, &DataType::Int64).unwrap()
+                }
+                _ => numbers,
+            };
+            let values = cast(&numbers, &data_type).unwrap();
+            for append_only in [true, false] {
+                let mut state = extreme(true, &data_type, append_only).unwrap();
+                state.resize(2);
+                state.update(&[0, 0, 0], std::slice::from_ref(&values), &[1, 1, 1]).unwrap();
+                let mut bytes = vec![];
+                state.encode(0, &mut bytes);
+                state.decode(1, &mut bytes.as_slice()).unwrap();
+                let found = state.evaluate(&[0, 1]).unwrap();
+                assert_eq!(found.data_type(), &data_type);
+                assert_eq!(found.slice(0, 1).to_data(), values.slice(2, 1).to_data(), "{data_type}");
+                assert_eq!(found.slice(1, 1).to_data(), values.slice(2, 1).to_data(), "{data_type}");
+            }
+        }
     }
 }

@@ -1,52 +1,103 @@
 //! Aggregate state as columns: one entry a group, updated with weights so that a deletion undoes an insertion exactly.
 
+mod bits;
+mod collected;
+mod distinct;
 mod extreme;
+mod moments;
 mod sum;
 
+use super::aggregate::Call;
 use crate::error::{Result, StreamError};
 use crate::state::RowCodec;
-use arrow::array::{Array, ArrayRef, new_null_array};
-use arrow::datatypes::{DataType, Int64Type, UInt64Type};
-use extreme::extreme;
+use arrow::array::{Array, ArrayRef};
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, Int64Type, SchemaRef, UInt64Type};
+use arrow::row::SortField;
+use bits::{BitCounts, BoolCounts};
+use collected::Collected;
+use distinct::Distinct;
+use extreme::{ByBytes, extreme};
+use moments::Moments;
 use sum::{Count, SumDecimal, SumFloat, SumInteger};
 
 /// One aggregate function's state of all groups; `slots` name the groups.
 pub(super) trait Accumulate: Send {
     /// Makes room for `slots` groups.
     fn resize(&mut self, slots: usize);
-    /// Adds row `i` of `values` to group `slots[i]`, `weights[i]` times; rows where `weights[i]` is 0 are skipped.
-    fn update(&mut self, slots: &[u32], values: &ArrayRef, weights: &[i64]) -> Result<()>;
+    /// Adds row `i` of the arguments to group `slots[i]`, `weights[i]` times; rows where `weights[i]` is 0 are skipped.
+    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef], weights: &[i64]) -> Result<()>;
     /// One result for each slot.
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef>;
     fn encode(&self, slot: u32, out: &mut Vec<u8>);
     fn decode(&mut self, slot: u32, bytes: &mut &[u8]) -> Option<()>;
     fn clear(&mut self, slot: u32);
     fn memory(&self) -> usize;
+
+    /// Tells the entries beside the group's own that changed since the last call: group, entry, weight.
+    fn entries(&mut self, _sink: &mut dyn FnMut(u32, &[u8], Option<i64>)) {}
+    /// Puts such an entry back.
+    fn restore_entry(&mut self, _slot: u32, _entry: &[u8], _weight: i64) {}
+    /// Tells the entries that [`clear`](Self::clear) is about to forget.
+    fn forget_entries(&mut self, _slot: u32, _gone: &mut dyn FnMut(&[u8])) {}
 }
 
-/// The state for a function by DataFusion's name, input and output type.
+/// The state for a call. `input` has its arguments.
 pub(super) fn accumulator(
-    function: &str,
-    input: &DataType,
+    call: &Call,
+    input: &SchemaRef,
     output: &DataType,
     append_only: bool,
 ) -> Result<Box<dyn Accumulate>> {
-    Ok(match (function, input, output) {
-        ("count", _, _) => Box::new(Count::default()),
-        ("sum", DataType::Int64, _) => Box::new(SumInteger::<Int64Type>::default()),
-        ("sum", DataType::UInt64, _) => Box::new(SumInteger::<UInt64Type>::default()),
-        ("sum", DataType::Float64, _) => Box::new(SumFloat::sum()),
-        ("avg", DataType::Float64, _) => Box::new(SumFloat::average()),
-        ("sum", DataType::Decimal128(_, _), DataType::Decimal128(_, _)) => Box::new(SumDecimal::sum(output)),
-        ("avg", DataType::Decimal128(_, from), DataType::Decimal128(_, to)) if to >= from => {
-            Box::new(SumDecimal::average(output, (to - from).unsigned_abs()))
+    let name = call.udf.name();
+    let from = input.field(call.arguments.first().copied().unwrap_or_default()).data_type();
+    let no_order = || vec![];
+    let ordered = |order: &[(usize, SortOptions)], columns: &[usize]| {
+        let plain = columns.iter().map(|column| (*column, SortOptions::default()));
+        let fields = order
+            .iter()
+            .copied()
+            .chain(plain)
+            .map(|(column, options)| SortField::new_with_options(input.field(column).data_type().clone(), options));
+        RowCodec::with_fields(fields.collect())
+    };
+    let places =
+        |arguments: usize, order: usize| -> Vec<usize> { (arguments..arguments + order).chain(0..arguments).collect() };
+    Ok(match name {
+        "min" | "max" => extreme(name == "max", from, append_only)?,
+        "first_value" | "last_value" => {
+            let codec = ordered(&call.order, &call.arguments)?;
+            let columns = places(call.arguments.len(), call.order.len());
+            ByBytes::new(name == "last_value", codec, columns, output, call.ignore_nulls).boxed(append_only)
         }
-        ("min" | "max", data_type, _) => extreme(function == "max", data_type, append_only)?,
+        "bool_and" | "bool_or" => Box::new(BoolCounts::new(name == "bool_and")),
+        "array_agg" | "string_agg" | "median" => {
+            let codec = ordered(&call.order, &call.arguments)?;
+            Box::new(Collected::new(call, input, codec, places(call.arguments.len(), call.order.len())))
+        }
         _ => {
-            return Err(StreamError::Operator {
-                view: String::new(),
-                message: format!("{function}({input}) cannot be maintained; cast the argument to DOUBLE or BIGINT"),
-            });
+            let state: Box<dyn Accumulate> = match (name, from, output) {
+                ("count", _, _) => Box::new(Count::default()),
+                ("sum", DataType::Int64, _) => Box::new(SumInteger::<Int64Type>::default()),
+                ("sum", DataType::UInt64, _) => Box::new(SumInteger::<UInt64Type>::default()),
+                ("sum", DataType::Float64, _) => Box::new(SumFloat::sum()),
+                ("avg", DataType::Float64, _) => Box::new(SumFloat::average()),
+                ("sum", DataType::Decimal128(_, _), DataType::Decimal128(_, _)) => Box::new(SumDecimal::sum(output)),
+                ("avg", DataType::Decimal128(_, from), DataType::Decimal128(_, to)) if to >= from => {
+                    Box::new(SumDecimal::average(output, (to - from).unsigned_abs()))
+                }
+                ("bit_and" | "bit_or" | "bit_xor", data_type, _) if data_type.is_integer() => {
+                    Box::new(BitCounts::new(name, data_type))
+                }
+                (_, DataType::Float64, DataType::Float64) if Moments::has(name) => Box::new(Moments::new(name)),
+                _ => {
+                    return Err(StreamError::Operator {
+                        view: String::new(),
+                        message: format!("{name}({from}) cannot be maintained; cast the argument to DOUBLE or BIGINT"),
+                    });
+                }
+            };
+            if call.distinct { Box::new(Distinct::new(ordered(&no_order(), &call.arguments)?, state)) } else { state }
         }
     })
 }
@@ -81,44 +132,4 @@ fn decode_bytes(bytes: &mut &[u8]) -> Option<Option<Box<[u8]>>> {
     let (value, rest) = bytes.split_at_checked(len as usize)?;
     *bytes = rest;
     Some(Some(value.into()))
-}
-
-/// Encoded values back to a column, with null for none.
-fn decode_values<'a>(
-    codec: &RowCodec,
-    data_type: &DataType,
-    values: impl Iterator<Item = Option<&'a [u8]>>,
-) -> Result<ArrayRef> {
-    let null = codec.encode(&[new_null_array(data_type, 1)], 1)?;
-    let values: Vec<&[u8]> = values.map(|value| value.unwrap_or_else(|| null.get(0))).collect();
-    let mut columns = codec.decode(values)?;
-    columns.pop().ok_or_else(|| StreamError::Operator { view: String::new(), message: "no value column".into() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use arrow::array::{AsArray, Decimal128Array, UInt64Array};
-    use arrow::datatypes::Decimal128Type;
-    use std::sync::Arc;
-
-    #[test]
-    fn an_average_of_decimals_has_the_outputs_scale() {
-        let mut average =
-            accumulator("avg", &DataType::Decimal128(10, 2), &DataType::Decimal128(14, 6), false).unwrap();
-        average.resize(1);
-        let values: ArrayRef = Arc::new(Decimal128Array::from(vec![100, 201]).with_precision_and_scale(10, 2).unwrap());
-        average.update(&[0, 0], &values, &[1, 1]).unwrap();
-        let result = average.evaluate(&[0]).unwrap();
-        assert_eq!(result.as_primitive::<Decimal128Type>().value_as_string(0), "1.505000");
-    }
-
-    #[test]
-    fn an_unsigned_sum_past_its_range_is_an_error_and_not_a_wrapped_number() {
-        let mut sum = accumulator("sum", &DataType::UInt64, &DataType::UInt64, true).unwrap();
-        sum.resize(1);
-        let values: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX, 1]));
-        sum.update(&[0, 0], &values, &[1, 1]).unwrap();
-        assert!(sum.evaluate(&[0]).is_err());
-    }
 }

@@ -16,7 +16,8 @@ impl Accumulate for Count {
         self.counts.resize(slots.max(self.counts.len()), 0);
     }
 
-    fn update(&mut self, slots: &[u32], values: &ArrayRef, weights: &[i64]) -> Result<()> {
+    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef], weights: &[i64]) -> Result<()> {
+        let values = &arguments[0];
         let valid = valid(values);
         for (row, slot) in slots.iter().enumerate() {
             if valid(row) {
@@ -65,7 +66,8 @@ impl<T: ArrowPrimitiveType<Native: Into<i128> + TryFrom<i128>>> Accumulate for S
         self.sums.resize(slots.max(self.sums.len()), (0, 0));
     }
 
-    fn update(&mut self, slots: &[u32], values: &ArrayRef, weights: &[i64]) -> Result<()> {
+    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef], weights: &[i64]) -> Result<()> {
+        let values = &arguments[0];
         let values = values.as_primitive::<T>();
         for (row, slot) in slots.iter().enumerate() {
             if values.is_valid(row) {
@@ -187,7 +189,8 @@ impl Accumulate for SumFloat {
         self.sums.resize(slots.max(self.sums.len()), FloatSum::default());
     }
 
-    fn update(&mut self, slots: &[u32], values: &ArrayRef, weights: &[i64]) -> Result<()> {
+    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef], weights: &[i64]) -> Result<()> {
+        let values = &arguments[0];
         let values = values.as_primitive::<Float64Type>();
         for (row, slot) in slots.iter().enumerate() {
             if values.is_valid(row) && weights[row] != 0 {
@@ -260,7 +263,8 @@ impl Accumulate for SumDecimal {
         self.sums.resize(slots.max(self.sums.len()), (0, 0));
     }
 
-    fn update(&mut self, slots: &[u32], values: &ArrayRef, weights: &[i64]) -> Result<()> {
+    fn update(&mut self, slots: &[u32], arguments: &[ArrayRef], weights: &[i64]) -> Result<()> {
+        let values = &arguments[0];
         let values = values.as_primitive::<Decimal128Type>();
         for (row, slot) in slots.iter().enumerate() {
             if values.is_valid(row) {
@@ -308,6 +312,8 @@ impl Accumulate for SumDecimal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::UInt64Array;
+    use arrow::datatypes::UInt64Type;
 
     #[test]
     fn a_float_sum_comes_back_from_a_huge_value_and_from_infinity() {
@@ -317,5 +323,24 @@ mod tests {
         }
         assert!((sum.value() - 0.3).abs() < 1e-15, "{}", sum.value());
         assert_eq!(sum.count, 2);
+    }
+
+    #[test]
+    fn an_average_of_decimals_has_the_outputs_scale() {
+        let mut average = SumDecimal::average(&DataType::Decimal128(14, 6), 4);
+        average.resize(1);
+        let values: ArrayRef = Arc::new(Decimal128Array::from(vec![100, 201]).with_precision_and_scale(10, 2).unwrap());
+        average.update(&[0, 0], &[values], &[1, 1]).unwrap();
+        let result = average.evaluate(&[0]).unwrap();
+        assert_eq!(result.as_primitive::<Decimal128Type>().value_as_string(0), "1.505000");
+    }
+
+    #[test]
+    fn an_unsigned_sum_past_its_range_is_an_error_and_not_a_wrapped_number() {
+        let mut sum = SumInteger::<UInt64Type>::default();
+        sum.resize(1);
+        let values: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX, 1]));
+        sum.update(&[0, 0], &[values], &[1, 1]).unwrap();
+        assert!(sum.evaluate(&[0]).is_err());
     }
 }
