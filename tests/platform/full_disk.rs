@@ -86,3 +86,29 @@ async fn a_disk_that_fills_up_loses_nothing() {
 async fn a_disk_that_fills_up_at_any_write_loses_nothing() {
     fill_up_everywhere(|writes| (1..=writes).collect()).await;
 }
+
+/// An epoch that was asked for and found no space is the last one: were the engine to go on, the next manifest would
+/// name positions behind changes that no run holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seal_that_finds_no_space_is_the_last() {
+    for nth in 1..=8 {
+        let folder = tempfile::tempdir().unwrap();
+        write_project(folder.path(), PROJECT);
+        // Nothing seals but what asks for it.
+        let settings = "name = \"test\"\ncommit_interval_s = 0\nepoch_interval_ms = 3600000\n";
+        std::fs::write(folder.path().join("rivermere.toml"), settings).unwrap();
+        let world = World::new(nth);
+        tick(&world);
+        let assembly = run(&world, folder.path()).await.unwrap_or_else(|problem| panic!("{problem}"));
+        assembly.flush().await.unwrap_or_else(|problem| panic!("{problem}"));
+        let acknowledged = produce_until_crash(&assembly, &world, 0, 4).await;
+        world.disk.fail_write_at(nth, ErrorKind::StorageFull, false);
+        let flushed = assembly.flush().await;
+        let stopped = assembly.stop().await;
+        println!("write {nth}: {flushed:?}, then {stopped:?}");
+        let again = run(&world, folder.path()).await.unwrap_or_else(|problem| panic!("write {nth}: {problem}"));
+        again.flush().await.unwrap_or_else(|problem| panic!("write {nth}: {problem}"));
+        check(&again, acknowledged, &format!("write {nth}")).await;
+        again.stop().await.unwrap_or_else(|problem| panic!("write {nth}: {problem}"));
+    }
+}

@@ -146,8 +146,9 @@ impl Session {
                 command
             }
             "python" => {
+                // Arrow's threads may abort the process while the interpreter takes itself down: it leaves at once.
                 let mut command = Command::new(tool("RIVERMERE_PYTHON").unwrap());
-                command.args(["-c", &text]);
+                command.args(["-c", &format!("{text}\nimport os, sys\nsys.stdout.flush()\nos._exit(0)\n")]);
                 command
             }
             _ => {

@@ -436,8 +436,13 @@ impl Engine {
         while let Ok(command) = commands.try_recv() {
             match command {
                 Command::Add(objects, reply) => {
-                    let result = self.add(objects).and_then(|()| self.seal());
-                    let _ = reply.send(result.map(|_| ()));
+                    // Objects that cannot be added are the caller's trouble alone.
+                    if let Err(error) = self.add(objects) {
+                        let _ = reply.send(Err(error));
+                        continue;
+                    }
+                    let sealed = self.seal();
+                    self.answer(sealed.map(|_| ()), reply)?;
                 }
                 Command::Remove(name, reply) => {
                     self.dataflow.remove(&name);
@@ -447,7 +452,8 @@ impl Engine {
                     self.committer.close(&name);
                     self.forget_state(&name).map_err(|error| self.noted(error))?;
                     self.changed = true;
-                    let _ = reply.send(self.seal().map(|_| ()));
+                    let sealed = self.seal();
+                    self.answer(sealed.map(|_| ()), reply)?;
                 }
                 Command::Seal(reply) => {
                     // What waits now; a producer that never pauses must not hold the answer up.
@@ -456,7 +462,8 @@ impl Engine {
                             break;
                         }
                     }
-                    let _ = reply.send(self.seal());
+                    let sealed = self.seal();
+                    self.answer(sealed, reply)?;
                 }
                 Command::Stop(reply) => {
                     self.seal().map_err(|error| self.noted(error))?;
@@ -465,6 +472,22 @@ impl Engine {
             }
         }
         Ok(None)
+    }
+
+    /// Replies with what a seal gave. One that failed ends the engine: the changes that it took are in no manifest, so a
+    /// later one must not move the positions past them.
+    fn answer<T>(&self, sealed: Result<T>, reply: tokio::sync::oneshot::Sender<Result<T>>) -> Result<()> {
+        match sealed {
+            Ok(value) => {
+                let _ = reply.send(Ok(value));
+                Ok(())
+            }
+            Err(error) => {
+                let error = self.noted(error);
+                let _ = reply.send(Err(StreamError::Stopped(error.to_string())));
+                Err(error)
+            }
+        }
     }
 
     /// A failure that ends the engine is told before the reply that it drops is missed.
