@@ -106,7 +106,7 @@ mod tests {
     fn values_come_from_files_and_variables_and_are_not_printed() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("key"), "hunter2\n").unwrap();
-        let text = "[\"s3://lake\"]\naccess_key_id = '${CARGO_PKG_NAME}-x'\nsecret_access_key = '${file:key}'\n\
+        let text = "[\"s3://lake\"]\naccess_key_id = '${PATH}-x'\nsecret_access_key = '${file:key}'\n\
                     path_style = true\nretries = 2\n";
         let storages = opened(text, folder.path()).unwrap();
         assert_eq!(storages.open("s3://lake/t").unwrap().path().as_ref(), "t");
