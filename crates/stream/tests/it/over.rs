@@ -26,8 +26,8 @@ fn numbers_of_rows_without_a_limit() {
 
 #[test]
 fn neighbours() {
-    law("CREATE MATERIALIZED VIEW a AS SELECT k, v, ts, LAG(v) OVER (PARTITION BY k ORDER BY ts) AS before,
-           LEAD(v, 2, 0) OVER (PARTITION BY k ORDER BY ts) AS next FROM t");
+    law("CREATE MATERIALIZED VIEW a AS SELECT k, v, ts, LAG(v) OVER (PARTITION BY k ORDER BY ts, v, d, g) AS before,
+           LEAD(v, 2, 0) OVER (PARTITION BY k ORDER BY ts, v, d, g) AS next FROM t");
 }
 
 #[test]
