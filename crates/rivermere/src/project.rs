@@ -77,7 +77,7 @@ impl Project {
         } else {
             (path.to_path_buf(), sql_files(path)?)
         };
-        let settings = read_settings(&folder)?;
+        let settings = ProjectSettings::read(&folder)?;
         let name = settings.name.clone().unwrap_or_else(|| {
             let whole = folder.canonicalize().unwrap_or_else(|_| folder.clone());
             whole.file_name().map_or("rivermere".into(), |name| name.to_string_lossy().into_owned())
@@ -122,15 +122,59 @@ impl Project {
         Duration::from_millis(self.settings.epoch_interval_ms.unwrap_or(1_000).max(10))
     }
 
+    /// Where log, state and lake are kept, unless an option says otherwise.
+    pub fn data(&self) -> PathBuf {
+        self.settings.data(&self.folder)
+    }
+
     pub fn dashboards(&self) -> PathBuf {
         self.folder.join("dashboards")
     }
 }
 
 impl ProjectSettings {
+    /// Where the data of a project in `folder` is kept, unless an option says otherwise.
+    pub fn data(&self, folder: &Path) -> PathBuf {
+        let is_folder = self.lake().is_none();
+        folder.join(self.storage.as_deref().filter(|_| is_folder).unwrap_or(Path::new("data")))
+    }
+
     /// The URL that lake tables are below, when they are not with the data.
     pub fn lake(&self) -> Option<&str> {
         self.storage.as_deref().and_then(Path::to_str).filter(|storage| Storage::is_url(storage))
+    }
+
+    /// What `rivermere.toml` in a folder says; the defaults without one.
+    ///
+    /// # Errors
+    /// When it cannot be read, or has a key that is not known.
+    pub fn read(folder: &Path) -> Result<Self, Problem> {
+        let path = folder.join("rivermere.toml");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(Problem::new(7003, format!("cannot read {}: {error}", path.display()))),
+        };
+        toml::from_str(&text).map_err(|error| {
+            let mut problem = Problem::new(7002, format!("{}: {}", path.display(), error.to_string().trim_end()));
+            let known = [
+                "name",
+                "storage",
+                "storages",
+                "commit_interval_s",
+                "epoch_interval_ms",
+                "listeners",
+                "http",
+                "kafka",
+                "pg",
+            ];
+            if let Some(rest) = error.message().strip_prefix("unknown field `")
+                && let Some(wrong) = rest.split('`').next()
+            {
+                problem.hint = suggestion(wrong, known);
+            }
+            problem
+        })
     }
 }
 
@@ -198,35 +242,6 @@ fn sql_files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     }
     files.sort();
     Ok(files)
-}
-
-fn read_settings(folder: &Path) -> Result<ProjectSettings, Problem> {
-    let path = folder.join("rivermere.toml");
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(ProjectSettings::default()),
-        Err(error) => return Err(Problem::new(7003, format!("cannot read {}: {error}", path.display()))),
-    };
-    toml::from_str(&text).map_err(|error| {
-        let mut problem = Problem::new(7002, format!("{}: {}", path.display(), error.to_string().trim_end()));
-        let known = [
-            "name",
-            "storage",
-            "storages",
-            "commit_interval_s",
-            "epoch_interval_ms",
-            "listeners",
-            "http",
-            "kafka",
-            "pg",
-        ];
-        if let Some(rest) = error.message().strip_prefix("unknown field `")
-            && let Some(wrong) = rest.split('`').next()
-        {
-            problem.hint = suggestion(wrong, known);
-        }
-        problem
-    })
 }
 
 /// Each statement after those that it reads. Names of no statement are left for the planner to tell.

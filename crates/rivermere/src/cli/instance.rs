@@ -64,7 +64,7 @@ fn is_alive(pid: u32) -> bool {
 
 /// The process on the data folder of the project in `folder`, or what to do to have one.
 pub fn running(options: &Options, folder: &Path) -> Result<InstanceFile, Failure> {
-    let data = options.data_folder(folder);
+    let data = options.data_folder(folder)?;
     read_instance(&data)?.ok_or_else(|| nothing_runs(folder, &data))
 }
 

@@ -3,10 +3,8 @@
 use super::address;
 use super::ports::Wanted;
 use clap::Args;
-use rivermere::{Problem, Project, Settings};
-use rivermere_store::Storage;
+use rivermere::{Problem, Project, ProjectSettings, Settings};
 use rivermere_table::Adopt;
-use serde::Deserialize;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -41,20 +39,13 @@ const PG_PORT: u16 = 5433;
 impl Options {
     /// Where the data of a project is: `--data`, `storage` of its `rivermere.toml`, its folder `data`. `path` is the
     /// project's folder or its one SQL file.
-    pub fn data_folder(&self, path: &Path) -> PathBuf {
-        #[derive(Deserialize)]
-        struct File {
-            storage: Option<PathBuf>,
-        }
-        let folder = if path.is_file() { path.parent().unwrap_or(Path::new(".")) } else { path };
-        // A file that cannot be read is told by the word that loads the project.
-        let text = || std::fs::read_to_string(folder.join("rivermere.toml")).ok();
-        let storage = || text().and_then(|text| toml::from_str::<File>(&text).ok()).and_then(|file| file.storage);
-        // A URL is where the lake is; log and state stay on this machine.
-        let storage = || storage().filter(|storage| !storage.to_str().is_some_and(Storage::is_url));
+    pub fn data_folder(&self, path: &Path) -> Result<PathBuf, Problem> {
         match &self.data {
-            Some(data) => data.clone(),
-            None => folder.join(storage().unwrap_or_else(|| "data".into())),
+            Some(data) => Ok(data.clone()),
+            None => {
+                let folder = if path.is_file() { path.parent().unwrap_or(Path::new(".")) } else { path };
+                Ok(ProjectSettings::read(folder)?.data(folder))
+            }
         }
     }
 
@@ -70,7 +61,7 @@ impl Options {
             (None, None) => Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
         };
         Ok(Settings {
-            data: self.data_folder(&project.folder),
+            data: self.data.clone().unwrap_or_else(|| project.data()),
             http: address(self.http, "http", &file.http, HTTP_PORT)?,
             kafka: address(self.kafka, "kafka", &file.kafka, KAFKA_PORT)?,
             pg: address(self.pg, "pg", &file.pg, PG_PORT)?,
@@ -115,12 +106,15 @@ mod tests {
     fn storage_of_the_file_is_where_other_words_look_too() {
         let folder = tempfile::tempdir().unwrap();
         let options = Options::default();
-        assert_eq!(options.data_folder(folder.path()), folder.path().join("data"));
+        assert_eq!(options.data_folder(folder.path()).unwrap(), folder.path().join("data"));
         std::fs::write(folder.path().join("rivermere.toml"), "name = 'x'\nstorage = 'kept'\n").unwrap();
         std::fs::write(folder.path().join("a.sql"), "").unwrap();
-        assert_eq!(options.data_folder(folder.path()), folder.path().join("kept"));
-        assert_eq!(options.data_folder(&folder.path().join("a.sql")), folder.path().join("kept"));
+        assert_eq!(options.data_folder(folder.path()).unwrap(), folder.path().join("kept"));
+        assert_eq!(options.data_folder(&folder.path().join("a.sql")).unwrap(), folder.path().join("kept"));
         let options = Options { data: Some("elsewhere".into()), ..options };
-        assert_eq!(options.data_folder(folder.path()), Path::new("elsewhere"));
+        assert_eq!(options.data_folder(folder.path()).unwrap(), Path::new("elsewhere"));
+        // A folder is not guessed from a file that says something else.
+        std::fs::write(folder.path().join("rivermere.toml"), "storrage = 'kept'\n").unwrap();
+        assert!(Options::default().data_folder(folder.path()).is_err());
     }
 }

@@ -35,7 +35,7 @@ mod rows;
 mod runner;
 mod yaml;
 
-use crate::{Problem, Project};
+use crate::{Problem, Project, ProjectSettings};
 pub use difference::Difference;
 use file::Catalog;
 pub use file::Test;
@@ -160,9 +160,10 @@ impl Suite {
     }
 }
 
-/// Nothing of a test goes outside its simulated disk: tables with a URL of their own are below the data folder, too.
+/// Nothing of a test goes outside its simulated disk: whatever the settings say of other places is left out, and tables
+/// with a URL of their own are below the data folder, too.
 fn stay_inside(project: &mut Project) {
-    project.settings.storage = None;
+    project.settings = ProjectSettings { name: project.settings.name.take(), ..ProjectSettings::default() };
     for parsed in &mut project.statements {
         if let Statement::CreateView(create) = &mut parsed.statement
             && let Some(stored) = &mut create.stored_as

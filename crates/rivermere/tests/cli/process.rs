@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 /// Longest life of a child. No test waits for it when all is well.
-const LIFE: Duration = Duration::from_secs(60);
+const LIFE: Duration = Duration::from_secs(180);
 
 /// What a word that ended has said.
 #[derive(Debug)]

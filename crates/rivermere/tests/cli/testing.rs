@@ -106,6 +106,16 @@ fn a_crash_that_nothing_passes_tests_nothing() {
 }
 
 #[test]
+fn tables_of_a_storage_stay_on_the_simulated_disk() {
+    let folder = project("given:\n- {into: orders, rows: [{id: 1}]}\nexpect: {turnover: [{orders: 1}]}\n");
+    let sql = SQL.replace("STORED AS DELTA", "STORED AS DELTA LOCATION 's3://nobody/turnover'");
+    std::fs::write(folder.path().join("orders/sql/tables.sql"), sql).unwrap();
+    std::fs::write(folder.path().join("orders/rivermere.toml"), "name = 'orders'\nstorage = '/nowhere'\n").unwrap();
+    let out = test(folder.path(), &["orders"]).good();
+    assert!(out.contains("1 passed, 0 failed"), "{out}");
+}
+
+#[test]
 fn every_mistake_of_a_file_is_told_with_its_place() {
     let folder = project("given:\n- {into: ordres, rows: [{id: 1}]}\nexpect: {turnover: []}\n");
     std::fs::write(folder.path().join("orders/tests/view.yaml"), "expect:\n  turnovr: []\n").unwrap();

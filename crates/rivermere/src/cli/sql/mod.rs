@@ -93,7 +93,7 @@ impl Sql {
     fn is_idle_project(&self, options: &Options) -> Result<bool, Failure> {
         let is_project =
             self.folder.is_file() || self.folder.join("rivermere.toml").is_file() || self.folder.join("sql").is_dir();
-        Ok(is_project && read_instance(&options.data_folder(&self.folder))?.is_none())
+        Ok(is_project && read_instance(&options.data_folder(&self.folder)?)?.is_none())
     }
 
     /// What to run; `None` is the prompt.
