@@ -22,8 +22,8 @@ pub struct Peer {
     process: Child,
     /// What the system says of itself when it is ready.
     told: HashMap<String, String>,
-    /// Its data; removed when it has ended.
-    _folder: tempfile::TempDir,
+    /// Its data and what it says on standard error; removed when it has ended.
+    folder: tempfile::TempDir,
 }
 
 impl Peer {
@@ -49,13 +49,12 @@ impl Peer {
         while !line.starts_with("READY ") {
             line.clear();
             if output.read_line(&mut line).unwrap() == 0 {
-                let log = std::fs::read_to_string(folder.path().join("start.log")).unwrap_or_default();
-                panic!("{name} did not start:\n{log}");
+                panic!("{name} did not start:\n{}", last_words(&folder));
             }
         }
         let words = line.split_whitespace().filter_map(|word| word.split_once('='));
         let told = words.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-        Self { process, told, _folder: folder }
+        Self { process, told, folder }
     }
 
     /// What it told under a name, like its endpoint.
@@ -64,8 +63,18 @@ impl Peer {
     }
 }
 
+/// The end of what a system has said on standard error.
+fn last_words(folder: &tempfile::TempDir) -> String {
+    let log = std::fs::read_to_string(folder.path().join("start.log")).unwrap_or_default();
+    let lines: Vec<_> = log.lines().collect();
+    lines[lines.len().saturating_sub(40)..].join("\n")
+}
+
 impl Drop for Peer {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the system under test said:\n{}", last_words(&self.folder));
+        }
         let group = format!("-{}", self.process.id());
         let _ = Command::new("kill").args(["-TERM", "--", &group]).status();
         let _ = self.process.wait();

@@ -115,6 +115,10 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def handle_request(self):
+        if self.headers.get("transfer-encoding"):
+            # The service takes no chunks; what is left of them would be read as the next request.
+            self.close_connection = True
+            return self.answer(411, {"content-type": "application/json"}, b'{"code": "MissingContentLength", "message": ""}')
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         try:
             self.answer(*self.route(body))

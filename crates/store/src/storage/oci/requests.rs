@@ -227,7 +227,10 @@ fn build(request: &Request, key: Option<&SigningKey>, date: &str) -> Result<Http
         builder = builder.header("content-length", request.body.content_length().to_string());
         builder = builder.header("content-type", "application/octet-stream");
     }
-    builder.body(HttpRequestBody::from(request.body.clone())).map_err(wrong)
+    // An empty payload would be sent in chunks, of which the service takes none.
+    let is_empty = request.body.content_length() == 0;
+    let body = if is_empty { HttpRequestBody::empty() } else { HttpRequestBody::from(request.body.clone()) };
+    builder.body(body).map_err(wrong)
 }
 
 /// Where the service is.
