@@ -5,7 +5,7 @@ use super::failure::{about, generic};
 use async_trait::async_trait;
 use futures::FutureExt;
 use hdfs_native::file::FileWriter;
-use hdfs_native::{Client, WriteOptions};
+use hdfs_native::{Client, HdfsError, WriteOptions};
 use object_store::path::Path;
 use object_store::{MultipartUpload, PutPayload, PutResult, Result, UploadPart};
 use rivermere_base::Rng;
@@ -14,6 +14,9 @@ use tokio::task::JoinHandle;
 
 /// Hidden by the convention of Hadoop, and from our own listings.
 const STAGED: &str = ".staged";
+
+/// How often a file's completion is asked for, each time for a quarter of a minute.
+const MAX_CLOSES: u32 = 4;
 
 /// Whether a file of this name is being written.
 pub(super) fn is_staged(name: &str) -> bool {
@@ -59,7 +62,7 @@ impl Staged {
     /// Moves the complete file to its place.
     pub(super) async fn publish(mut self, replace: bool) -> Result<()> {
         let done = async {
-            self.writer.close().await?;
+            close(&mut self.writer).await?;
             let target = absolute(&self.location);
             self.patience.within(self.client.rename(&self.path, &target, replace)).await
         };
@@ -79,6 +82,18 @@ impl Staged {
             tracing::debug!(path, %error, "a file that was not completed stays");
         }
     }
+}
+
+/// Completes a file. The name node does that once a data node has reported the last block, and the client asks for some
+/// seconds only; asking again changes nothing.
+async fn close(writer: &mut FileWriter) -> Result<(), HdfsError> {
+    for _ in 1..MAX_CLOSES {
+        match writer.close().await {
+            Err(HdfsError::OperationFailed(reason)) => tracing::debug!(reason, "a file of HDFS is not complete yet"),
+            done => return done,
+        }
+    }
+    writer.close().await
 }
 
 type Part = (PutPayload, oneshot::Sender<Result<()>>);
