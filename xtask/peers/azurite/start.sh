@@ -3,40 +3,18 @@
 # usage: start.sh MODULES [PORT] [FOLDER]
 # Prints `READY azurite HOST:PORT NAME=VALUE...` when a client can connect. There is one container, `lake`.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../node.sh"
 
 modules="$1"
-port="${2:-0}"
-[ "$port" != 0 ] || port="$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
-if [ $# -ge 3 ]; then
-  folder="$3"
-else
-  folder="$(mktemp -d)"
-  scratch="$folder"
-fi
-mkdir -p "$folder"
+place "${@:2}"
 account=devstoreaccount1
 # The key that every installation of the emulator has.
 key="Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
-node=""
-stop() {
-  trap - TERM INT EXIT
-  if [ -n "$node" ]; then
-    kill "$node" 2>/dev/null || true
-    wait "$node" 2>/dev/null || true
-  fi
-  if [ -n "${scratch:-}" ]; then rm -rf "$scratch"; fi
-}
-trap 'stop; exit 0' TERM INT
-trap stop EXIT
-
 node "$modules/azurite/dist/src/blob/main.js" --blobHost 127.0.0.1 --blobPort "$port" --location "$folder" \
   --skipApiVersionCheck --disableTelemetry --silent >&2 &
-node=$!
-until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
-  kill -0 "$node" 2>/dev/null || { echo "error: Azurite ended before it was ready" >&2; exit 1; }
-  sleep 0.1
-done
+nodes+=($!)
+listens Azurite
 # https://learn.microsoft.com/en-us/rest/api/storageservices/authorize-with-shared-key
 python3 - "$port" "$account" "$key" <<'END'
 import base64
@@ -62,4 +40,4 @@ except urllib.error.HTTPError as error:
         raise
 END
 echo "READY azurite 127.0.0.1:$port endpoint=http://127.0.0.1:$port/$account account=$account account_key=$key"
-wait "$node"
+wait "${nodes[0]}"

@@ -4,17 +4,10 @@
 # Prints `READY hdfs HOST:PORT NAME=VALUE...` when a client can write. Any user may write to /lake, nobody but its owner to
 # /kept, and clients are believed who they say they are.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../node.sh"
 
 jars="$1"
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-port="${2:-0}"
-[ "$port" != 0 ] || port="$(free_port)"
-if [ $# -ge 3 ]; then
-  folder="$3"
-else
-  folder="$(mktemp -d)"
-  scratch="$folder"
-fi
+place "${@:2}"
 web="$(free_port)"
 # The jars lack the web pages; the servers want their folders.
 mkdir -p "$folder/conf" "$folder/pages/webapps/hdfs" "$folder/pages/webapps/datanode"
@@ -60,20 +53,6 @@ java=(java -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Djava.net.preferIP
       --add-opens=java.base/java.lang=ALL-UNNAMED -cp "$folder/conf:$folder/pages:$jars/*")
 export HADOOP_USER_NAME=hdfs
 
-nodes=()
-stop() {
-  trap - TERM INT EXIT
-  for node in "${nodes[@]}"; do
-    kill "$node" 2>/dev/null || true
-  done
-  for node in "${nodes[@]}"; do
-    wait "$node" 2>/dev/null || true
-  done
-  if [ -n "${scratch:-}" ]; then rm -rf "$scratch"; fi
-}
-trap 'stop; exit 0' TERM INT
-trap stop EXIT
-
 package=org.apache.hadoop.hdfs.server
 [ -d "$folder/names/current" ] || "${java[@]}" "$package.namenode.NameNode" -format -force -nonInteractive >&2
 "${java[@]}" "$package.namenode.NameNode" >&2 &
@@ -86,9 +65,7 @@ import sys, urllib.request
 with urllib.request.urlopen(sys.argv[1], timeout=2) as answer:
     sys.exit(0 if sys.argv[2] in answer.read().decode() else 1)' "http://127.0.0.1:$web$1" "$2" 2>/dev/null; }
 until says "/jmx?qry=Hadoop:service=NameNode,name=FSNamesystemState" '"NumLiveDataNodes" : 1'; do
-  for node in "${nodes[@]}"; do
-    kill -0 "$node" 2>/dev/null || { echo "error: a node of HDFS ended before it was ready" >&2; exit 1; }
-  done
+  alive "a node of HDFS"
   sleep 0.2
 done
 change() { python3 -c '

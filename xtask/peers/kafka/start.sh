@@ -3,19 +3,11 @@
 # usage: start.sh JARS [PORT] [FOLDER]
 # Prints `READY kafka 127.0.0.1:PORT` when a client can connect. A signal stops the node.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../node.sh"
 
 jars="$1"
-free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
-port="${2:-0}"
-[ "$port" != 0 ] || port="$(free_port)"
 controller="$(free_port)"
-if [ $# -ge 3 ]; then
-  folder="$3"
-else
-  folder="$(mktemp -d)"
-  scratch="$folder"
-fi
-mkdir -p "$folder"
+place "${@:2}"
 
 cat >"$folder/server.properties" <<END
 process.roles=broker,controller
@@ -50,23 +42,8 @@ java=(java -Xms256m "-Xmx${KAFKA_HEAP:-1g}" -XX:+UseG1GC -XX:MaxGCPauseMillis=20
 [ -e "$folder/log/meta.properties" ] || "${java[@]}" kafka.tools.StorageTool format \
   --cluster-id AAAAAAAAAAAAAAAAAAAAAg --config "$folder/server.properties" --ignore-formatted >&2
 
-node=""
-stop() {
-  trap - TERM INT EXIT
-  if [ -n "$node" ]; then
-    kill "$node" 2>/dev/null || true
-    wait "$node" 2>/dev/null || true
-  fi
-  if [ -n "${scratch:-}" ]; then rm -rf "$scratch"; fi
-}
-trap 'stop; exit 0' TERM INT
-trap stop EXIT
-
 "${java[@]}" kafka.Kafka "$folder/server.properties" >&2 &
-node=$!
-until (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
-  kill -0 "$node" 2>/dev/null || { echo "error: Kafka ended before it was ready" >&2; exit 1; }
-  sleep 0.2
-done
+nodes+=($!)
+listens Kafka
 echo "READY kafka 127.0.0.1:$port"
-wait "$node"
+wait "${nodes[0]}"

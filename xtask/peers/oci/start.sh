@@ -3,28 +3,12 @@
 # usage: start.sh PYTHON [PORT] [FOLDER]
 # Prints `READY oci HOST:PORT NAME=VALUE...` when a client can connect. There is one bucket, `lake`, in the namespace `ns`.
 set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/../node.sh"
 
 python="$1"
-if [ $# -ge 3 ]; then
-  folder="$3"
-else
-  folder="$(mktemp -d)"
-  scratch="$folder"
-fi
-
-node=""
-stop() {
-  trap - TERM INT EXIT
-  if [ -n "$node" ]; then
-    kill "$node" 2>/dev/null || true
-    wait "$node" 2>/dev/null || true
-  fi
-  if [ -n "${scratch:-}" ]; then rm -rf "$scratch"; fi
-}
-trap 'stop; exit 0' TERM INT
-trap stop EXIT
+place "${@:2}"
 
 # Port 0 takes a free one; the program tells which.
 "$python" "$(dirname "$0")/object_storage.py" "${2:-0}" "$folder" &
-node=$!
-wait "$node"
+nodes+=($!)
+wait "${nodes[0]}"
