@@ -31,7 +31,7 @@ fn of_primitive<T: ArrowPrimitiveType>(max: bool, data_type: &DataType, append_o
     if append_only {
         Box::new(Best::<T> { max, data_type: data_type.clone(), best: vec![], found: vec![] })
     } else {
-        Box::new(Bag::<T> { max, data_type: data_type.clone(), values: vec![] })
+        Box::new(Bag::<T> { max, data_type: data_type.clone(), values: Bags(vec![]) })
     }
 }
 
@@ -179,16 +179,61 @@ impl<T: ArrowPrimitiveType> PartialEq for Ordered<T> {
 
 impl<T: ArrowPrimitiveType> Eq for Ordered<T> {}
 
+/// Of each slot all values in their order, and how often each is there.
+struct Bags<K>(Vec<BTreeMap<K, i64>>);
+
+impl<K: Ord> Bags<K> {
+    fn resize(&mut self, slots: usize) {
+        self.0.resize_with(slots.max(self.0.len()), BTreeMap::new);
+    }
+
+    /// The first or last value of a slot.
+    fn best(&self, slot: u32, last: bool) -> Option<&K> {
+        // Within a step a deletion may be seen before its insertion; at its end no weight is negative.
+        let mut values = self.0[slot as usize].iter().filter(|(_, weight)| **weight > 0);
+        let found = if last { values.next_back() } else { values.next() };
+        found.map(|(value, _)| value)
+    }
+
+    fn encode(&self, slot: u32, out: &mut Vec<u8>, value_into: impl Fn(&K, &mut Vec<u8>)) {
+        let bag = &self.0[slot as usize];
+        out.extend_from_slice(&(bag.len() as u64).to_le_bytes());
+        for (value, weight) in bag {
+            value_into(value, out);
+            out.extend_from_slice(&weight.to_le_bytes());
+        }
+    }
+
+    fn decode(&mut self, slot: u32, bytes: &mut &[u8], value_of: impl Fn(&mut &[u8]) -> Option<K>) -> Option<()> {
+        let entries = u64::from_le_bytes(take_array(bytes)?);
+        let mut bag = BTreeMap::new();
+        for _ in 0..entries {
+            let value = value_of(bytes)?;
+            bag.insert(value, i64::from_le_bytes(take_array(bytes)?));
+        }
+        self.0[slot as usize] = bag;
+        Some(())
+    }
+
+    fn clear(&mut self, slot: u32) {
+        self.0[slot as usize] = BTreeMap::new();
+    }
+
+    fn memory(&self, entry_bytes: usize) -> usize {
+        self.0.iter().map(|bag| 24 + bag.len() * entry_bytes).sum()
+    }
+}
+
 /// MIN or MAX of numbers and times that may be taken back.
 struct Bag<T: ArrowPrimitiveType> {
     max: bool,
     data_type: DataType,
-    values: Vec<BTreeMap<Ordered<T>, i64>>,
+    values: Bags<Ordered<T>>,
 }
 
 impl<T: ArrowPrimitiveType> Accumulate for Bag<T> {
     fn resize(&mut self, slots: usize) {
-        self.values.resize_with(slots.max(self.values.len()), BTreeMap::new);
+        self.values.resize(slots);
     }
 
     fn update(&mut self, slots: &[u32], arguments: &[ArrayRef], weights: &[i64]) -> Result<()> {
@@ -199,7 +244,7 @@ impl<T: ArrowPrimitiveType> Accumulate for Bag<T> {
             if !valid(row) || weights[row] == 0 {
                 continue;
             }
-            match self.values[*slot as usize].entry(Ordered(values[row])) {
+            match self.values.0[*slot as usize].entry(Ordered(values[row])) {
                 std::collections::btree_map::Entry::Vacant(entry) => {
                     entry.insert(weights[row]);
                 }
@@ -215,42 +260,25 @@ impl<T: ArrowPrimitiveType> Accumulate for Bag<T> {
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
-        let best = |slot: &u32| {
-            // Within a step a deletion may be seen before its insertion; at its end no weight is negative.
-            let mut values = self.values[*slot as usize].iter().filter(|(_, weight)| **weight > 0);
-            let found = if self.max { values.next_back() } else { values.next() };
-            found.map(|(value, _)| value.0)
-        };
+        let best = |slot: &u32| self.values.best(*slot, self.max).map(|value| value.0);
         let best = PrimitiveArray::<T>::from_iter(slots.iter().map(best));
         Ok(Arc::new(best.with_data_type(self.data_type.clone())))
     }
 
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
-        let bag = &self.values[slot as usize];
-        out.extend_from_slice(&(bag.len() as u64).to_le_bytes());
-        for (value, weight) in bag {
-            out.extend_from_slice(value.0.to_byte_slice());
-            out.extend_from_slice(&weight.to_le_bytes());
-        }
+        self.values.encode(slot, out, |value, out| out.extend_from_slice(value.0.to_byte_slice()));
     }
 
     fn decode(&mut self, slot: u32, bytes: &mut &[u8]) -> Option<()> {
-        let entries = u64::from_le_bytes(take_array(bytes)?);
-        let mut bag = BTreeMap::new();
-        for _ in 0..entries {
-            let value = Ordered(take_native::<T>(bytes)?);
-            bag.insert(value, i64::from_le_bytes(take_array(bytes)?));
-        }
-        self.values[slot as usize] = bag;
-        Some(())
+        self.values.decode(slot, bytes, |bytes| take_native::<T>(bytes).map(Ordered))
     }
 
     fn clear(&mut self, slot: u32) {
-        self.values[slot as usize] = BTreeMap::new();
+        self.values.clear(slot);
     }
 
     fn memory(&self) -> usize {
-        self.values.iter().map(|bag| 24 + bag.len() * (size_of::<T::Native>() + 12)).sum()
+        self.values.memory(size_of::<T::Native>() + 12)
     }
 }
 
@@ -280,7 +308,7 @@ impl ByBytes {
         if append_only {
             Box::new(BestBytes { of: self, best: vec![] })
         } else {
-            Box::new(BagBytes { of: self, values: vec![] })
+            Box::new(BagBytes { of: self, values: Bags(vec![]) })
         }
     }
 
@@ -366,12 +394,12 @@ impl Accumulate for BestBytes {
 
 struct BagBytes {
     of: ByBytes,
-    values: Vec<BTreeMap<Box<[u8]>, i64>>,
+    values: Bags<Box<[u8]>>,
 }
 
 impl Accumulate for BagBytes {
     fn resize(&mut self, slots: usize) {
-        self.values.resize(slots.max(self.values.len()), BTreeMap::new());
+        self.values.resize(slots);
     }
 
     fn update(&mut self, slots: &[u32], arguments: &[ArrayRef], weights: &[i64]) -> Result<()> {
@@ -381,7 +409,7 @@ impl Accumulate for BagBytes {
             if !takes(row) || weights[row] == 0 {
                 continue;
             }
-            let bag = &mut self.values[*slot as usize];
+            let bag = &mut self.values.0[*slot as usize];
             let value = encoded.get(row);
             match bag.get_mut(value) {
                 Some(weight) => {
@@ -399,41 +427,24 @@ impl Accumulate for BagBytes {
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
-        let best = |slot: &u32| {
-            // Within a step a deletion may be seen before its insertion; at its end no weight is negative.
-            let mut values = self.values[*slot as usize].iter().filter(|(_, weight)| **weight > 0);
-            let found = if self.of.last { values.next_back() } else { values.next() };
-            found.map(|(value, _)| value.as_ref())
-        };
+        let best = |slot: &u32| self.values.best(*slot, self.of.last).map(AsRef::as_ref);
         self.of.values(slots.iter().map(best))
     }
 
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
-        let bag = &self.values[slot as usize];
-        out.extend_from_slice(&(bag.len() as u64).to_le_bytes());
-        for (value, weight) in bag {
-            encode_bytes(Some(value), out);
-            out.extend_from_slice(&weight.to_le_bytes());
-        }
+        self.values.encode(slot, out, |value, out| encode_bytes(Some(value), out));
     }
 
     fn decode(&mut self, slot: u32, bytes: &mut &[u8]) -> Option<()> {
-        let entries = u64::from_le_bytes(take_array(bytes)?);
-        let mut bag = BTreeMap::new();
-        for _ in 0..entries {
-            let value = decode_bytes(bytes)??;
-            bag.insert(value, i64::from_le_bytes(take_array(bytes)?));
-        }
-        self.values[slot as usize] = bag;
-        Some(())
+        self.values.decode(slot, bytes, |bytes| decode_bytes(bytes)?)
     }
 
     fn clear(&mut self, slot: u32) {
-        self.values[slot as usize] = BTreeMap::new();
+        self.values.clear(slot);
     }
 
     fn memory(&self) -> usize {
-        self.values.iter().map(|bag| 24 + bag.len() * 48).sum()
+        self.values.memory(48)
     }
 }
 

@@ -49,41 +49,77 @@ impl Accumulate for Count {
     }
 }
 
-/// Sums of 64-bit integers, kept in 128 bits so that the order of additions cannot matter.
+/// Of each slot the sum in 128 bits, so that the order of additions cannot matter, and how many values are in it.
+#[derive(Default)]
+struct ExactSums(Vec<(i128, i64)>);
+
+impl ExactSums {
+    fn resize(&mut self, slots: usize) {
+        self.0.resize(slots.max(self.0.len()), (0, 0));
+    }
+
+    fn add<T: ArrowPrimitiveType<Native: Into<i128>>>(&mut self, slots: &[u32], values: &ArrayRef, weights: &[i64]) {
+        let values = values.as_primitive::<T>();
+        for (row, slot) in slots.iter().enumerate() {
+            if values.is_valid(row) {
+                let value: i128 = values.value(row).into();
+                let sum = &mut self.0[*slot as usize];
+                sum.0 = sum.0.wrapping_add(value.wrapping_mul(i128::from(weights[row])));
+                sum.1 += weights[row];
+            }
+        }
+    }
+
+    fn get(&self, slot: u32) -> (i128, i64) {
+        self.0[slot as usize]
+    }
+
+    fn encode(&self, slot: u32, out: &mut Vec<u8>) {
+        let (sum, count) = self.get(slot);
+        out.extend_from_slice(&sum.to_le_bytes());
+        out.extend_from_slice(&count.to_le_bytes());
+    }
+
+    fn decode(&mut self, slot: u32, bytes: &mut &[u8]) -> Option<()> {
+        self.0[slot as usize] = (i128::from_le_bytes(take_array(bytes)?), i64::from_le_bytes(take_array(bytes)?));
+        Some(())
+    }
+
+    fn clear(&mut self, slot: u32) {
+        self.0[slot as usize] = (0, 0);
+    }
+
+    fn memory(&self) -> usize {
+        self.0.capacity() * size_of::<(i128, i64)>()
+    }
+}
+
+/// Sums of 64-bit integers.
 pub(super) struct SumInteger<T> {
-    sums: Vec<(i128, i64)>,
+    sums: ExactSums,
     kind: std::marker::PhantomData<fn() -> T>,
 }
 
 impl<T> Default for SumInteger<T> {
     fn default() -> Self {
-        Self { sums: vec![], kind: std::marker::PhantomData }
+        Self { sums: ExactSums::default(), kind: std::marker::PhantomData }
     }
 }
 
 impl<T: ArrowPrimitiveType<Native: Into<i128> + TryFrom<i128>>> Accumulate for SumInteger<T> {
     fn resize(&mut self, slots: usize) {
-        self.sums.resize(slots.max(self.sums.len()), (0, 0));
+        self.sums.resize(slots);
     }
 
     fn update(&mut self, slots: &[u32], arguments: &[ArrayRef], weights: &[i64]) -> Result<()> {
-        let values = &arguments[0];
-        let values = values.as_primitive::<T>();
-        for (row, slot) in slots.iter().enumerate() {
-            if values.is_valid(row) {
-                let value: i128 = values.value(row).into();
-                let sum = &mut self.sums[*slot as usize];
-                sum.0 = sum.0.wrapping_add(value.wrapping_mul(i128::from(weights[row])));
-                sum.1 += weights[row];
-            }
-        }
+        self.sums.add::<T>(slots, &arguments[0], weights);
         Ok(())
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
         let mut values = Vec::with_capacity(slots.len());
         for slot in slots {
-            let (sum, count) = self.sums[*slot as usize];
+            let (sum, count) = self.sums.get(*slot);
             values.push(match (count, T::Native::try_from(sum)) {
                 (0, _) => None,
                 (_, Ok(value)) => Some(value),
@@ -98,22 +134,19 @@ impl<T: ArrowPrimitiveType<Native: Into<i128> + TryFrom<i128>>> Accumulate for S
     }
 
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
-        let (sum, count) = self.sums[slot as usize];
-        out.extend_from_slice(&sum.to_le_bytes());
-        out.extend_from_slice(&count.to_le_bytes());
+        self.sums.encode(slot, out);
     }
 
     fn decode(&mut self, slot: u32, bytes: &mut &[u8]) -> Option<()> {
-        self.sums[slot as usize] = (i128::from_le_bytes(take_array(bytes)?), i64::from_le_bytes(take_array(bytes)?));
-        Some(())
+        self.sums.decode(slot, bytes)
     }
 
     fn clear(&mut self, slot: u32) {
-        self.sums[slot as usize] = (0, 0);
+        self.sums.clear(slot);
     }
 
     fn memory(&self) -> usize {
-        self.sums.capacity() * size_of::<(i128, i64)>()
+        self.sums.memory()
     }
 }
 
@@ -241,7 +274,7 @@ impl Accumulate for SumFloat {
 }
 
 pub(super) struct SumDecimal {
-    sums: Vec<(i128, i64)>,
+    sums: ExactSums,
     output: DataType,
     /// For an average: what the sum is multiplied by to have the output's scale.
     scale_up: Option<i128>,
@@ -249,36 +282,28 @@ pub(super) struct SumDecimal {
 
 impl SumDecimal {
     pub(super) fn sum(output: &DataType) -> Self {
-        Self { sums: vec![], output: output.clone(), scale_up: None }
+        Self { sums: ExactSums::default(), output: output.clone(), scale_up: None }
     }
 
     /// `digits` more behind the point than the values have.
     pub(super) fn average(output: &DataType, digits: u8) -> Self {
-        Self { sums: vec![], output: output.clone(), scale_up: Some(10_i128.pow(u32::from(digits))) }
+        Self { sums: ExactSums::default(), output: output.clone(), scale_up: Some(10_i128.pow(u32::from(digits))) }
     }
 }
 
 impl Accumulate for SumDecimal {
     fn resize(&mut self, slots: usize) {
-        self.sums.resize(slots.max(self.sums.len()), (0, 0));
+        self.sums.resize(slots);
     }
 
     fn update(&mut self, slots: &[u32], arguments: &[ArrayRef], weights: &[i64]) -> Result<()> {
-        let values = &arguments[0];
-        let values = values.as_primitive::<Decimal128Type>();
-        for (row, slot) in slots.iter().enumerate() {
-            if values.is_valid(row) {
-                let sum = &mut self.sums[*slot as usize];
-                sum.0 = sum.0.wrapping_add(values.value(row).wrapping_mul(i128::from(weights[row])));
-                sum.1 += weights[row];
-            }
-        }
+        self.sums.add::<Decimal128Type>(slots, &arguments[0], weights);
         Ok(())
     }
 
     fn evaluate(&self, slots: &[u32]) -> Result<ArrayRef> {
         let value = |slot: &u32| {
-            let (sum, count) = self.sums[*slot as usize];
+            let (sum, count) = self.sums.get(*slot);
             match self.scale_up {
                 _ if count == 0 => None,
                 None => Some(sum),
@@ -290,22 +315,19 @@ impl Accumulate for SumDecimal {
     }
 
     fn encode(&self, slot: u32, out: &mut Vec<u8>) {
-        let (sum, count) = self.sums[slot as usize];
-        out.extend_from_slice(&sum.to_le_bytes());
-        out.extend_from_slice(&count.to_le_bytes());
+        self.sums.encode(slot, out);
     }
 
     fn decode(&mut self, slot: u32, bytes: &mut &[u8]) -> Option<()> {
-        self.sums[slot as usize] = (i128::from_le_bytes(take_array(bytes)?), i64::from_le_bytes(take_array(bytes)?));
-        Some(())
+        self.sums.decode(slot, bytes)
     }
 
     fn clear(&mut self, slot: u32) {
-        self.sums[slot as usize] = (0, 0);
+        self.sums.clear(slot);
     }
 
     fn memory(&self) -> usize {
-        self.sums.capacity() * size_of::<(i128, i64)>()
+        self.sums.memory()
     }
 }
 
