@@ -25,13 +25,11 @@ mod crash;
 mod local;
 mod lock;
 mod object;
+mod removal;
 mod storage;
 
 pub use crash::{CRASH_AT_VARIABLE, CrashPlanError, arm_crash_from_environment};
 pub use local::LocalDisk;
 pub use lock::{Lock, LockError};
 pub use object::DiskStore;
-pub use storage::{
-    CopyProgress, Environment, OptionInfo, Scheme, Storage, StorageError, StorageOptions, Storages, copy_object,
-    known_options,
-};
+pub use storage::{Environment, Scheme, Storage, StorageError, StorageOptions, Storages};

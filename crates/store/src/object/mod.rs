@@ -20,7 +20,6 @@ mod write;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
 use futures::stream::BoxStream;
 use location::Root;
 use object_store::path::Path;
@@ -33,9 +32,6 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use write::Staged;
-
-/// Removals that run at a time in one [`ObjectStore::delete_stream`].
-const PARALLEL_REMOVALS: usize = 8;
 
 /// An `object_store` whose objects are the files of a folder. Clones are the same store.
 #[derive(Clone, Debug)]
@@ -120,12 +116,9 @@ impl ObjectStore for DiskStore {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let store = self.clone();
-        let remove = move |location: Result<Path>| {
-            let store = store.clone();
-            async move { store.blocking(move |root| write::remove(root, location?)).await }
-        };
-        locations.map(remove).buffered(PARALLEL_REMOVALS).boxed()
+        crate::removal::each(self, locations, |store, location| async move {
+            store.blocking(move |root| write::remove(root, location)).await
+        })
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

@@ -8,7 +8,7 @@ use super::address::Address;
 use super::endpoint::{self, Endpoint};
 use super::environment::Environment;
 use super::error::StorageError;
-use super::options::{Limits, OptionInfo, StorageOptions, option};
+use super::options::{Limits, StorageOptions};
 use object_store::ObjectStore;
 use object_store::azure::{AzureConfigKey, MicrosoftAzureBuilder};
 use rivermere_base::Disk;
@@ -17,20 +17,20 @@ use std::sync::Arc;
 
 const STORAGE: &str = "Azure storage";
 
-pub(super) const OPTIONS: &[OptionInfo] = &[
-    option("account", "name of the storage account, where the URL has none"),
-    option("account_key", "shared key of the account"),
-    option("sas_token", "shared access signature, percent-encoded as the portal shows it"),
-    option("tenant_id", "with client_id and client_secret: a service principal"),
-    option("client_id", "of a service principal, or of a user-assigned managed identity"),
-    option("client_secret", "of a service principal"),
-    option("federated_token_file", "with tenant_id and client_id: a workload identity"),
-    option("authority_host", "sign-in service of another cloud"),
-    option("bearer_token", "an access token; it is not renewed"),
-    option("use_azure_cli", "true: what `az login` left behind"),
-    option("anonymous", "true: requests are not signed"),
-    option("endpoint", "URL of the Blob service, for emulators and private links"),
-    option("allow_http", "true: an endpoint that is neither https nor on this machine"),
+pub(super) const OPTIONS: &[&str] = &[
+    "account",
+    "account_key",
+    "sas_token",
+    "tenant_id",
+    "client_id",
+    "client_secret",
+    "federated_token_file",
+    "authority_host",
+    "bearer_token",
+    "use_azure_cli",
+    "anonymous",
+    "endpoint",
+    "allow_http",
 ];
 
 /// Where an option's value is found, and what the client calls it.

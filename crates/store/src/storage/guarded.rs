@@ -17,13 +17,13 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// A put of more than this is sent in parts.
-const LARGE_BYTES: usize = 32 << 20;
+pub(super) const LARGE_BYTES: usize = 32 << 20;
 
 /// One part: S3 wants at least 5 MiB, OCI 10 MiB, and both at most 10,000 of them.
-pub(super) const PART_BYTES: usize = 10 << 20;
+const PART_BYTES: usize = 10 << 20;
 
 /// Parts of one object that are sent at a time.
-pub(super) const PARALLEL_PARTS: usize = 4;
+const PARALLEL_PARTS: usize = 4;
 
 /// A store over a network.
 pub(super) struct Guarded {

@@ -13,7 +13,6 @@
 mod address;
 mod atomic;
 mod azure;
-mod copy;
 mod endpoint;
 mod environment;
 mod error;
@@ -28,10 +27,9 @@ mod s3;
 mod storages;
 
 pub use address::Scheme;
-pub use copy::{CopyProgress, copy_object};
 pub use environment::Environment;
 pub use error::StorageError;
-pub use options::{OptionInfo, StorageOptions, known_options};
+pub use options::StorageOptions;
 pub use storages::Storages;
 
 use address::Address;

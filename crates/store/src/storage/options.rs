@@ -8,29 +8,12 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// One option in words.
-#[derive(Clone, Copy, Debug)]
-pub struct OptionInfo {
-    pub name: &'static str,
-    pub meaning: &'static str,
-}
-
-/// An option, for tables of them.
-pub(super) const fn option(name: &'static str, meaning: &'static str) -> OptionInfo {
-    OptionInfo { name, meaning }
-}
-
 /// What every storage over a network has.
-const NETWORK: &[OptionInfo] = &[
-    option("max_connections", "requests at a time; 64"),
-    option("request_timeout_s", "seconds for one request with its body; 60"),
-    option("retries", "how often a request is repeated that failed for a reason that may pass; 10"),
-    option("retry_deadline_s", "seconds after which a request is not repeated any more; 180"),
-];
+const NETWORK: &[&str] = &["max_connections", "request_timeout_s", "retries", "retry_deadline_s"];
 
-/// The options that storages of a scheme have.
-pub fn known_options(scheme: Scheme) -> impl Iterator<Item = OptionInfo> + Clone {
-    let (own, network): (&[OptionInfo], &[OptionInfo]) = match scheme {
+/// The names of the options that storages of a scheme have; `docs/storages.md` says what they mean.
+fn known_options(scheme: Scheme) -> impl Iterator<Item = &'static str> + Clone {
+    let (own, network): (&[&str], &[&str]) = match scheme {
         Scheme::File => (&[], &[]),
         Scheme::S3 => (super::s3::OPTIONS, NETWORK),
         Scheme::Azure => (super::azure::OPTIONS, NETWORK),
@@ -50,8 +33,8 @@ impl StorageOptions {
         let known = known_options(scheme);
         for name in self.0.keys() {
             let is_property = scheme == Scheme::Hdfs && super::hdfs::is_property(name);
-            if !is_property && !known.clone().any(|option| option.name == name) {
-                let names: Vec<_> = known.map(|option| option.name).collect();
+            if !is_property && !known.clone().any(|option| option == name) {
+                let names: Vec<_> = known.collect();
                 return Err(StorageError::UnknownOption {
                     storage: scheme.name(),
                     option: name.clone(),
@@ -174,7 +157,7 @@ mod tests {
         let text = include_str!("../../../../docs/storages.md");
         for scheme in [Scheme::S3, Scheme::Azure, Scheme::Hdfs, Scheme::Oci] {
             for option in known_options(scheme) {
-                assert!(text.contains(&format!("`{}`", option.name)), "docs/storages.md lacks {}", option.name);
+                assert!(text.contains(&format!("`{option}`")), "docs/storages.md lacks {option}");
             }
         }
     }

@@ -17,7 +17,7 @@ mod upload;
 use super::address::Address;
 use super::environment::Environment;
 use super::error::StorageError;
-use super::options::{Limits, OptionInfo, StorageOptions, option};
+use super::options::{Limits, StorageOptions};
 use super::retry::Patience;
 use hdfs_native::ClientBuilder;
 use object_store::ObjectStore;
@@ -25,8 +25,7 @@ use rivermere_base::Rng;
 use std::sync::Arc;
 use store::HdfsStore;
 
-pub(super) const OPTIONS: &[OptionInfo] =
-    &[option("config_dir", "folder of core-site.xml and hdfs-site.xml; HADOOP_CONF_DIR, or HADOOP_HOME/etc/hadoop")];
+pub(super) const OPTIONS: &[&str] = &["config_dir"];
 
 /// Whether an option is a property of Hadoop.
 pub(super) fn is_property(option: &str) -> bool {

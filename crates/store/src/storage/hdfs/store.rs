@@ -20,9 +20,6 @@ use rivermere_base::Rng;
 use std::fmt;
 use std::sync::Arc;
 
-/// Removals that run at a time in one [`ObjectStore::delete_stream`].
-const PARALLEL_REMOVALS: usize = 8;
-
 /// Tries to see one version of a file that is being replaced.
 const MAX_TRIES: u32 = 10;
 
@@ -188,12 +185,7 @@ impl ObjectStore for HdfsStore {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let store = self.clone();
-        let remove = move |location: Result<Path>| {
-            let store = store.clone();
-            async move { store.remove(location?).await }
-        };
-        locations.map(remove).buffered(PARALLEL_REMOVALS).boxed()
+        crate::removal::each(self, locations, |store, location| async move { store.remove(location).await })
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

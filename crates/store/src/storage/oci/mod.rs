@@ -18,7 +18,7 @@ use super::address::Address;
 use super::endpoint;
 use super::environment::Environment;
 use super::error::StorageError;
-use super::options::{Limits, OptionInfo, StorageOptions, option};
+use super::options::{Limits, StorageOptions};
 use super::retry::Patience;
 use object_store::ObjectStore;
 use requests::{Http, Requests};
@@ -28,19 +28,19 @@ use store::OciStore;
 
 const STORAGE: &str = "OCI Object Storage";
 
-pub(super) const OPTIONS: &[OptionInfo] = &[
-    option("region", "like eu-frankfurt-1; OCI_CLI_REGION, the profile's, or the instance's"),
-    option("profile", "section of the configuration file; OCI_CLI_PROFILE, or DEFAULT"),
-    option("config_file", "OCI_CLI_CONFIG_FILE, or ~/.oci/config"),
-    option("tenancy", "with user, fingerprint and key_file or key_content: an API key; OCI_CLI_TENANCY"),
-    option("user", "of an API key; OCI_CLI_USER"),
-    option("fingerprint", "of an API key; OCI_CLI_FINGERPRINT"),
-    option("key_file", "PEM file of an API key, without a passphrase; OCI_CLI_KEY_FILE"),
-    option("key_content", "the PEM text itself; OCI_CLI_KEY_CONTENT"),
-    option("auth", "api_key or instance_principal; OCI_CLI_AUTH"),
-    option("endpoint", "URL of the service, where the region's own is not the one"),
-    option("federation_endpoint", "URL of the sign-in service, where the region's own is not the one"),
-    option("allow_http", "true: an endpoint that is neither https nor on this machine"),
+pub(super) const OPTIONS: &[&str] = &[
+    "region",
+    "profile",
+    "config_file",
+    "tenancy",
+    "user",
+    "fingerprint",
+    "key_file",
+    "key_content",
+    "auth",
+    "endpoint",
+    "federation_endpoint",
+    "allow_http",
 ];
 
 pub(super) fn open(

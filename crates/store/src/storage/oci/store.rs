@@ -1,5 +1,6 @@
 //! The objects of a bucket.
 
+use super::super::guarded::LARGE_BYTES;
 use super::requests::{Failure, Request, Requests, encoded, generic};
 use super::upload::Upload;
 use async_trait::async_trait;
@@ -17,12 +18,6 @@ use serde::Deserialize;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-
-/// Removals that run at a time in one [`ObjectStore::delete_stream`].
-const PARALLEL_REMOVALS: usize = 8;
-
-/// A copy of more than this goes through in parts.
-const LARGE_BYTES: u64 = 32 << 20;
 
 /// Objects on a page of a listing; the service's own limit.
 const PAGE: usize = 1_000;
@@ -233,12 +228,7 @@ impl ObjectStore for OciStore {
     }
 
     fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        let store = self.clone();
-        let remove = move |location: Result<Path>| {
-            let store = store.clone();
-            async move { store.remove(location?).await }
-        };
-        locations.map(remove).buffered(PARALLEL_REMOVALS).boxed()
+        crate::removal::each(self, locations, |store, location| async move { store.remove(location).await })
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -275,7 +265,7 @@ impl ObjectStore for OciStore {
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         let create_only = options.mode == CopyMode::Create;
         let found = self.get_opts(from, GetOptions::default()).await?;
-        if found.meta.size <= LARGE_BYTES {
+        if found.meta.size <= LARGE_BYTES as u64 {
             let mode = if create_only { PutMode::Create } else { PutMode::Overwrite };
             let payload = PutPayload::from_bytes(found.bytes().await?);
             return self.put_opts(to, payload, mode.into()).await.map(drop);

@@ -10,25 +10,25 @@ use super::address::Address;
 use super::endpoint;
 use super::environment::Environment;
 use super::error::StorageError;
-use super::options::{Limits, OptionInfo, StorageOptions, option};
+use super::options::{Limits, StorageOptions};
 use credentials::Profile;
 use object_store::ObjectStore;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut, S3CopyIfNotExists};
 use rivermere_base::Disk;
 use std::sync::Arc;
 
-pub(super) const OPTIONS: &[OptionInfo] = &[
-    option("endpoint", "URL of an S3-compatible service"),
-    option("region", "AWS_REGION, the profile's, or us-east-1"),
-    option("access_key_id", "with secret_access_key: a static key"),
-    option("secret_access_key", "the other half of access_key_id"),
-    option("session_token", "of temporary credentials"),
-    option("profile", "section of ~/.aws/credentials and ~/.aws/config"),
-    option("anonymous", "true: requests are not signed"),
-    option("path_style", "true: the bucket is in the path, false: in the host; true with an endpoint"),
-    option("allow_http", "true: an endpoint that is neither https nor on this machine"),
-    option("server_side_encryption", "AES256, aws:kms or aws:kms:dsse"),
-    option("kms_key_id", "key of aws:kms"),
+pub(super) const OPTIONS: &[&str] = &[
+    "endpoint",
+    "region",
+    "access_key_id",
+    "secret_access_key",
+    "session_token",
+    "profile",
+    "anonymous",
+    "path_style",
+    "allow_http",
+    "server_side_encryption",
+    "kms_key_id",
 ];
 
 /// Used where neither options nor environment nor profile name one.
