@@ -1,6 +1,6 @@
 //! Whose table is it? A table is written only by the sink whose marker its log carries.
 //!
-//! A created, adopted or overwritten table gets the marker of epoch 0 in the very commit that makes it ours, so a crash
+//! A created, adopted or overwritten table gets the sink's first marker in the very commit that makes it ours, so a crash
 //! at any moment leaves a table that is ours or is not, and opening it again ends in the same state.
 
 use crate::fit::fit;
@@ -35,15 +35,21 @@ pub(crate) async fn claim(handle: &Handle, spec: &SinkSpec) -> Result<(DeltaTabl
         create(handle, spec, SaveMode::ErrorIfExists).await?;
     }
     let state = handle.load(None).await?;
-    if let Some(marker) = handle.marker(&state, &spec.sink_id).await? {
+    let marker = handle.marker(&state, &spec.sink_id).await?;
+    if let Some(marker) = marker.filter(|marker| *marker >= spec.first_marker()) {
         return Ok((state, marker));
     }
     let owner = state.metadata().configuration().get(OWNER).cloned();
     let files = state.log_data().num_files();
     match spec.adopt {
         Adopt::Refuse if owner.is_none() && files == 0 => adopt(handle, spec, &state).await?,
+        // Ours and empty: an earlier view of this name was dropped before it had rows.
+        Adopt::Refuse if marker.is_some() && files == 0 => create(handle, spec, SaveMode::Overwrite).await?,
         Adopt::Refuse => {
             let found = match owner {
+                Some(_) if marker.is_some() => {
+                    format!("it holds what an earlier view '{}', which was dropped, wrote", spec.sink_id.view())
+                }
                 Some(owner) => format!("it belongs to '{owner}', this is '{}'", spec.sink_id),
                 None => format!("it holds {files} data file(s) of another writer"),
             };
@@ -71,7 +77,7 @@ async fn create(handle: &Handle, spec: &SinkSpec, mode: SaveMode) -> Result<(), 
         .with_configuration([(OWNER, Some(spec.sink_id.as_str()))])
         .with_raise_if_key_not_exists(false)
         .with_save_mode(mode)
-        .with_commit_properties(properties(spec, Epoch(0))?)
+        .with_commit_properties(properties(spec, spec.first_marker())?)
         .await;
     match created {
         Ok(_) => Ok(()),
@@ -94,7 +100,7 @@ async fn adopt(handle: &Handle, spec: &SinkSpec, state: &DeltaTableState) -> Res
     let operation = DeltaOperation::SetTableProperties {
         properties: HashMap::from([(OWNER.to_string(), spec.sink_id.to_string())]),
     };
-    CommitBuilder::from(properties(spec, Epoch(0))?)
+    CommitBuilder::from(properties(spec, spec.first_marker())?)
         .with_actions(vec![Action::Metadata(metadata)])
         .build(Some(state), handle.log_store.clone(), operation)
         .await

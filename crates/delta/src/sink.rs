@@ -213,7 +213,7 @@ impl TableSink for DeltaSink {
     async fn committed(&self) -> Result<Option<Epoch>, TableError> {
         let mut progress = self.progress.lock().await;
         self.refresh(&mut progress).await?;
-        Ok((progress.marker > Epoch(0)).then_some(progress.marker))
+        Ok((progress.marker > self.spec.first_marker()).then_some(progress.marker))
     }
 
     async fn commit(&self, epochs: Vec<StagedEpoch>) -> Result<Committed, TableError> {

@@ -33,7 +33,13 @@ pub fn schema() -> SchemaRef {
 }
 
 pub fn append() -> SinkSpec {
-    SinkSpec { sink_id: SinkId::new(OURS).unwrap(), schema: schema(), mode: SinkMode::Append, adopt: Adopt::Refuse }
+    SinkSpec {
+        sink_id: SinkId::new(OURS).unwrap(),
+        schema: schema(),
+        mode: SinkMode::Append,
+        adopt: Adopt::Refuse,
+        since: Epoch(0),
+    }
 }
 
 pub fn merge() -> SinkSpec {

@@ -78,6 +78,16 @@ pub struct SinkSpec {
     pub schema: SchemaRef,
     pub mode: SinkMode,
     pub adopt: Adopt,
+    /// The first epoch that the view may have output in. What a table holds from before is of an earlier view of the same
+    /// name, and no more this view's than that of another pipeline.
+    pub since: Epoch,
+}
+
+impl SinkSpec {
+    /// The marker of a table that is this sink's and holds nothing of it yet.
+    pub fn first_marker(&self) -> Epoch {
+        Epoch(self.since.0.saturating_sub(1))
+    }
 }
 
 /// The net changes of one epoch: durable in the pipeline's own outbox and listed in its manifest.

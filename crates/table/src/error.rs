@@ -65,6 +65,9 @@ pub enum TableError {
     #[error("RM-5014: there is no table at '{location}'")]
     Missing { location: String },
 
+    #[error("RM-5016: no table is written at '{location}': {reason}")]
+    UnfitStorage { location: String, reason: String },
+
     #[error("RM-5015: the table at '{location}' has no version {version}, or forgot it; the newest is {newest}")]
     MissingVersion { location: String, version: i64, newest: i64 },
 }

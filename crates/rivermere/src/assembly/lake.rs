@@ -2,13 +2,13 @@
 
 use futures::future::BoxFuture;
 use object_store::path::Path as StorePath;
-use rivermere_base::Doors;
+use rivermere_base::{Doors, Epoch};
 use rivermere_batch::OpenLake;
 use rivermere_delta::{DeltaSink, DeltaTable, Location};
 use rivermere_sql::ViewDefinition;
 use rivermere_store::{DiskStore, Scheme, Storage, StorageError, Storages};
 use rivermere_table::{Adopt, SinkId, SinkMode, SinkSpec, Table, TableError, TableSink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Handle;
 
@@ -27,7 +27,7 @@ type Opened = BoxFuture<'static, Result<Arc<dyn TableSink>, TableError>>;
 /// Where a table is.
 enum Place {
     /// A folder of the disk: its root, and the path inside.
-    Disk(PathBuf, String),
+    Disk(PathBuf, StorePath),
     Storage(Storage),
 }
 
@@ -63,14 +63,22 @@ impl Lake {
     }
 
     fn place(&self, path: &str) -> Result<Place, StorageError> {
+        // As it stands, like the names of files: nothing in it is encoded or decoded.
+        let on_disk = |root: &Path, inside: &str| match StorePath::parse(inside) {
+            Ok(inside) => Ok(Place::Disk(root.to_path_buf(), inside)),
+            Err(_) => Err(StorageError::Address {
+                url: path.to_owned(),
+                problem: "goes up, or has an empty part".into(),
+                form: "a path below the data folder, or a whole path from the root",
+            }),
+        };
         if let Some(absolute) = path.strip_prefix("file://").unwrap_or(path).strip_prefix('/') {
-            // A table elsewhere on the disk.
-            return Ok(Place::Disk(PathBuf::from("/"), absolute.to_owned()));
+            return on_disk(Path::new("/"), absolute);
         }
         match &self.base {
             _ if Storage::is_url(path) => self.storages.open(path).map(Place::Storage),
             Some(base) => self.storages.open(&format!("{base}/{path}")).map(Place::Storage),
-            None => Ok(Place::Disk(self.root.clone(), path.to_owned())),
+            None => on_disk(&self.root, path),
         }
     }
 
@@ -78,9 +86,9 @@ impl Lake {
         let disk = self.doors.disk.clone();
         match place {
             Place::Disk(root, inner) => {
-                let shown = root.join(&inner).display().to_string();
+                let shown = root.join(inner.as_ref()).display().to_string();
                 let store = Arc::new(DiskStore::new(disk.clone(), root));
-                Location::new(store, StorePath::from(inner), disk).named(shown)
+                Location::new(store, inner, disk).named(shown)
             }
             Place::Storage(storage) => {
                 Location::new(storage.store(), storage.path().clone(), disk).named(storage.to_string())
@@ -89,12 +97,18 @@ impl Lake {
     }
 
     /// How the committer opens the table of a stored view.
-    pub(super) fn opener(&self) -> Box<dyn Fn(Arc<ViewDefinition>, SinkId) -> Opened + Send + Sync> {
+    pub(super) fn opener(&self) -> Box<dyn Fn(Arc<ViewDefinition>, SinkId, Epoch) -> Opened + Send + Sync> {
         let lake = self.clone();
-        Box::new(move |view, sink_id| {
+        Box::new(move |view, sink_id, since| {
             let lake = lake.clone();
             Box::pin(async move {
-                let refused = |error| TableError::storage("opening the storage", lake.shown(&view), error);
+                let refused = |error: StorageError| match error {
+                    // Nothing that the next try would cure.
+                    StorageError::NotAtomic { .. } | StorageError::Address { .. } => {
+                        TableError::UnfitStorage { location: lake.shown(&view), reason: error.to_string() }
+                    }
+                    error => TableError::storage("opening the storage", lake.shown(&view), error),
+                };
                 let place = lake.place(&Self::path_of(&view)).map_err(refused)?;
                 if let Place::Storage(storage) = &place
                     && storage.scheme() != Scheme::File
@@ -106,7 +120,7 @@ impl Lake {
                     (true, _) => SinkMode::Append,
                     (false, key) => SinkMode::Merge { key: key.unwrap_or_default() },
                 };
-                let spec = SinkSpec { sink_id, schema: view.plan.schema.clone(), mode, adopt: lake.adopt };
+                let spec = SinkSpec { sink_id, schema: view.plan.schema.clone(), mode, adopt: lake.adopt, since };
                 let sink = DeltaSink::open(lake.location(place), spec).await?;
                 Ok(Arc::new(sink) as Arc<dyn TableSink>)
             })

@@ -57,6 +57,9 @@ pub struct RunRecord {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SinkRecord {
     pub view: String,
+    /// The first epoch that the view may have output in.
+    #[serde(default)]
+    pub since: Epoch,
     /// Sealed epochs that the table has not confirmed, oldest first: their files are under `staged/<view>/`.
     pub staged: Vec<Epoch>,
     /// The newest epoch that the table is known to hold.

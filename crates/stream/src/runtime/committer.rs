@@ -11,15 +11,19 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::task::{self, JoinSet};
 use uuid::Uuid;
 
-/// Opens the table behind a stored view.
-pub type OpenSink =
-    dyn Fn(Arc<ViewDefinition>, SinkId) -> BoxFuture<'static, Result<Arc<dyn TableSink>, TableError>> + Send + Sync;
+/// Opens the table behind a stored view, whose output began with the epoch.
+pub type OpenSink = dyn Fn(Arc<ViewDefinition>, SinkId, Epoch) -> BoxFuture<'static, Result<Arc<dyn TableSink>, TableError>>
+    + Send
+    + Sync;
 
 /// Staged files that a table may not have yet, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct StagedFiles {
+    /// The first epoch that the view may have output in.
+    pub(super) since: Epoch,
     pub(super) epochs: VecDeque<(Epoch, PathBuf)>,
 }
 
@@ -34,6 +38,8 @@ pub struct SinkProgress {
 
 struct Sink {
     view: Arc<ViewDefinition>,
+    since: Epoch,
+    table: Option<Arc<dyn TableSink>>,
     waiting: VecDeque<(Epoch, PathBuf)>,
     confirmed: Option<Epoch>,
     error: Option<String>,
@@ -41,7 +47,7 @@ struct Sink {
     broken: bool,
 }
 
-/// One task commits all tables, one after the other.
+/// One task for each commit, and one commit at a time for each table: a table that does not answer holds up no other.
 pub struct Committer {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
@@ -76,7 +82,15 @@ impl Committer {
     }
 
     pub(super) fn open(&self, view: Arc<ViewDefinition>, files: StagedFiles) {
-        let sink = Sink { view: view.clone(), waiting: files.epochs, confirmed: None, error: None, broken: false };
+        let sink = Sink {
+            view: view.clone(),
+            since: files.since,
+            table: None,
+            waiting: files.epochs,
+            confirmed: None,
+            error: None,
+            broken: false,
+        };
         self.sinks.lock().insert(view.name.clone(), sink);
         self.wake.notify_one();
     }
@@ -135,29 +149,46 @@ impl Committer {
 
     /// Runs until `stop` is asked; spawn it once.
     pub async fn run(self: Arc<Self>, mut stop: tokio::sync::watch::Receiver<bool>) {
-        let mut tables: BTreeMap<String, Arc<dyn TableSink>> = BTreeMap::new();
         let mut committed_at: BTreeMap<String, Duration> = BTreeMap::new();
+        let mut commits = JoinSet::new();
+        let mut busy: BTreeMap<task::Id, String> = BTreeMap::new();
         loop {
-            let due = self.due(&committed_at);
-            for view in due {
-                let result = self.commit(&view, &mut tables).await;
-                committed_at.insert(view.clone(), self.clock.monotonic());
-                if let Some(sink) = self.sinks.lock().get_mut(&view) {
-                    match result {
-                        Ok(()) => sink.error = None,
-                        Err((error, retry)) => {
-                            tracing::warn!(view, error, "a table commit failed");
-                            sink.error = Some(error);
-                            sink.broken = !retry;
-                        }
-                    }
+            for view in self.due(&committed_at) {
+                if !busy.values().any(|name| *name == view) {
+                    let (committer, name) = (self.clone(), view.clone());
+                    let commit = commits.spawn(async move { committer.commit(&name).await });
+                    busy.insert(commit.id(), view);
                 }
             }
-            tokio::select! {
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep(Duration::from_millis(100)) => {}
+            let ended = tokio::select! {
+                Some(ended) = commits.join_next_with_id() => ended,
+                () = self.wake.notified() => continue,
+                () = tokio::time::sleep(Duration::from_millis(100)) => continue,
+                // A commit that is cut off is made or not, like one that a crash cuts off.
                 _ = stop.changed() => return,
+            };
+            let (id, result) = match ended {
+                Ok((id, result)) => (id, result),
+                Err(error) => (error.id(), Err((None, format!("a commit ended early: {error}"), true))),
+            };
+            let Some(view) = busy.remove(&id) else { continue };
+            committed_at.insert(view.clone(), self.clock.monotonic());
+            if let Err((of, error, retry)) = result {
+                tracing::warn!(view, error, "a table commit failed");
+                self.with(&view, of.as_ref(), |sink| {
+                    sink.error = Some(error);
+                    sink.broken = !retry;
+                });
             }
+        }
+    }
+
+    /// The sink of a view, if it is still of this definition.
+    fn with(&self, view: &str, of: Option<&Arc<ViewDefinition>>, change: impl FnOnce(&mut Sink)) {
+        if let Some(sink) = self.sinks.lock().get_mut(view)
+            && of.is_none_or(|of| Arc::ptr_eq(of, &sink.view))
+        {
+            change(sink);
         }
     }
 
@@ -175,25 +206,22 @@ impl Committer {
         sinks.iter().filter(|(view, sink)| is_due(view, sink)).map(|(view, _)| view.clone()).collect()
     }
 
-    /// The error, and whether trying again may help.
-    async fn commit(
-        &self,
-        view: &str,
-        tables: &mut BTreeMap<String, Arc<dyn TableSink>>,
-    ) -> Result<(), (String, bool)> {
-        let told = |error: TableError| (error.to_string(), error.is_retryable());
-        let (definition, files) = {
+    async fn commit(&self, view: &str) -> Result<(), Failed> {
+        let Some(incarnation) = *self.incarnation.lock() else { return Ok(()) };
+        let (definition, since, table, files) = {
             let sinks = self.sinks.lock();
             let Some(sink) = sinks.get(view) else { return Ok(()) };
-            (sink.view.clone(), sink.waiting.iter().take(EPOCHS_AT_ONCE).cloned().collect::<Vec<_>>())
+            let files = sink.waiting.iter().take(EPOCHS_AT_ONCE).cloned().collect::<Vec<_>>();
+            (sink.view.clone(), sink.since, sink.table.clone(), files)
         };
-        let table = match tables.get(view) {
-            Some(table) => table.clone(),
+        let of = definition.clone();
+        let told = |error: TableError| (Some(of.clone()), error.to_string(), error.is_retryable());
+        let table = match table {
+            Some(table) => table,
             None => {
-                let Some(incarnation) = *self.incarnation.lock() else { return Ok(()) };
                 let id = SinkId::new(format!("rivermere/{incarnation}/{view}")).map_err(told)?;
-                let table = (self.open)(definition, id).await.map_err(told)?;
-                tables.insert(view.to_string(), table.clone());
+                let table = (self.open)(definition, id, since).await.map_err(told)?;
+                self.with(view, Some(&of), |sink| sink.table = Some(table.clone()));
                 table
             }
         };
@@ -204,19 +232,24 @@ impl Committer {
             for (epoch, path) in files {
                 let disk = self.disk.clone();
                 let read = tokio::task::spawn_blocking(move || read_staged(disk.as_ref(), &path)).await;
-                let changes =
-                    read.map_err(|error| (error.to_string(), true))?.map_err(|error| (error.to_string(), false))?;
+                let changes = read
+                    .map_err(|error| (Some(of.clone()), error.to_string(), true))?
+                    .map_err(|error| (Some(of.clone()), error.to_string(), false))?;
                 epochs.push(StagedEpoch { epoch, changes });
             }
             table.commit(epochs).await.map_err(told)?.epoch
         };
-        if let Some(sink) = self.sinks.lock().get_mut(view) {
+        self.with(view, Some(&of), |sink| {
             sink.confirmed = Some(sink.confirmed.map_or(confirmed, |before| before.max(confirmed)));
             sink.waiting.retain(|(epoch, _)| *epoch > confirmed);
-        }
+            sink.error = None;
+        });
         Ok(())
     }
 }
+
+/// The view whose table it is, if that is known; the error; whether trying again may help.
+type Failed = (Option<Arc<ViewDefinition>>, String, bool);
 
 /// Pause after a failed commit.
 const RETRY_AFTER: Duration = Duration::from_secs(2);

@@ -257,8 +257,33 @@ impl Engine {
         }
     }
 
-    /// Adds tables and views, and brings the views up to where the others are.
+    /// Adds tables and views, and brings the views up to where the others are; after an error, nothing of them is left.
     fn add(&mut self, objects: NewObjects) -> Result<()> {
+        let tables: Vec<String> = objects.tables.iter().map(|table| table.name.clone()).collect();
+        let views: Vec<String> = objects.views.iter().map(|view| view.name.clone()).collect();
+        let (dead, late, letters) = (self.manifest.dead.clone(), self.manifest.late.clone(), self.dead.len());
+        let added = self.try_add(objects);
+        if added.is_err() {
+            for name in views.iter().chain(&tables) {
+                self.take_out(name);
+            }
+            (self.manifest.dead, self.manifest.late) = (dead, late);
+            self.dead.truncate(letters);
+        }
+        added
+    }
+
+    /// Forgets a table or view, but for what the manifest and the runs say of it.
+    fn take_out(&mut self, name: &str) {
+        self.dataflow.remove(name);
+        self.views.remove(name);
+        self.tables.remove(name);
+        self.staging.remove(name);
+        self.sinks.remove(name);
+        self.committer.close(name);
+    }
+
+    fn try_add(&mut self, objects: NewObjects) -> Result<()> {
         let NewObjects { tables, views, ad_hoc } = objects;
         self.add_tables(&tables, &[], ad_hoc)?;
         if views.is_empty() {
@@ -371,10 +396,12 @@ impl Engine {
     fn open_sink(&mut self, view: &Arc<ViewDefinition>) {
         let record = self.sinks.entry(view.name.clone()).or_insert_with(|| SinkRecord {
             view: view.name.clone(),
+            since: self.manifest.epoch.next(),
             staged: vec![],
             confirmed: Epoch(0),
         });
         let files = StagedFiles {
+            since: record.since,
             epochs: record.staged.iter().map(|epoch| (*epoch, self.files.staged_path(&view.name, *epoch))).collect(),
         };
         self.committer.open(view.clone(), files);
@@ -445,11 +472,7 @@ impl Engine {
                     self.answer(sealed.map(|_| ()), reply)?;
                 }
                 Command::Remove(name, reply) => {
-                    self.dataflow.remove(&name);
-                    self.views.remove(&name);
-                    self.tables.remove(&name);
-                    self.sinks.remove(&name);
-                    self.committer.close(&name);
+                    self.take_out(&name);
                     self.forget_state(&name).map_err(|error| self.noted(error))?;
                     self.changed = true;
                     let sealed = self.seal();
