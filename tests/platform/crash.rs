@@ -1,7 +1,7 @@
 //! Law 2: any crash point + restart == no crash. The whole platform runs on a simulated disk that stops at the point and
 //! loses what was not synced; the next start must find every acknowledged record once, and views and tables that agree.
 
-use crate::harness::{assert_views_equal_batch, eventually, get, settings, sorted, sql, write_project};
+use crate::harness::{assert_views_equal_batch, eventually, flush, get, settings, sorted, sql, within, write_project};
 use rivermere::{Assembly, Project};
 use rivermere_base::{CrashPoint, TopicName};
 use rivermere_log::kafka::client::KafkaClient;
@@ -39,7 +39,7 @@ pub(crate) fn tick(world: &World) {
 }
 
 pub(crate) async fn run(world: &World, project: &Path) -> Result<Assembly, rivermere::Problem> {
-    Assembly::start(world.doors(), Project::load(project)?, settings(&project.join("data"))).await
+    within("the start", Assembly::start(world.doors(), Project::load(project)?, settings(&project.join("data")))).await
 }
 
 /// Produces until the world ends; how many records were acknowledged.
@@ -79,7 +79,7 @@ async fn settled(assembly: &Assembly) {
         assembly.is_settled().then_some(())
     })
     .await;
-    assembly.flush().await.unwrap_or_else(|problem| panic!("{problem}"));
+    flush(assembly).await;
 }
 
 pub(crate) async fn check(assembly: &Assembly, acknowledged: usize, point: &str) {
@@ -138,7 +138,7 @@ async fn crash_everywhere(nth: u64) {
         check(&again, acknowledged, &name).await;
         acknowledged += produce_until_crash(&again, &next, 1_000, 2).await;
         check(&again, acknowledged, &format!("{name}, afterwards")).await;
-        again.stop().await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+        within(&name, again.stop()).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
         println!("{name}: crashed {crashed}, {acknowledged} acknowledged, right again after {:?}", start.elapsed());
     }
     let never: Vec<&str> =

@@ -2,7 +2,7 @@
 //! space and the platform is started anew.
 
 use crate::crash::{PROJECT, check, produce_until_crash, run, tick};
-use crate::harness::{get, write_project};
+use crate::harness::{flush, get, within, write_project};
 use rivermere_sim::World;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -69,7 +69,7 @@ async fn fill_up_everywhere(every: impl Fn(u64) -> Vec<u64>) {
             let more = produce_until_crash(&again, &world, 1_000, 2).await;
             assert_eq!(more, 4, "{name}: it takes records again");
             check(&again, told.acknowledged + more, &name).await;
-            again.stop().await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
+            within(&name, again.stop()).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
             println!("{name}: {told:?}, right again after {:?}", start.elapsed());
         }
     }
@@ -100,15 +100,15 @@ async fn a_seal_that_finds_no_space_is_the_last() {
         let world = World::new(nth);
         tick(&world);
         let assembly = run(&world, folder.path()).await.unwrap_or_else(|problem| panic!("{problem}"));
-        assembly.flush().await.unwrap_or_else(|problem| panic!("{problem}"));
+        flush(&assembly).await;
         let acknowledged = produce_until_crash(&assembly, &world, 0, 4).await;
         world.disk.fail_write_at(nth, ErrorKind::StorageFull, false);
-        let flushed = assembly.flush().await;
-        let stopped = assembly.stop().await;
+        let flushed = within("the flush", assembly.flush()).await;
+        let stopped = within("the end", assembly.stop()).await;
         println!("write {nth}: {flushed:?}, then {stopped:?}");
         let again = run(&world, folder.path()).await.unwrap_or_else(|problem| panic!("write {nth}: {problem}"));
-        again.flush().await.unwrap_or_else(|problem| panic!("write {nth}: {problem}"));
+        flush(&again).await;
         check(&again, acknowledged, &format!("write {nth}")).await;
-        again.stop().await.unwrap_or_else(|problem| panic!("write {nth}: {problem}"));
+        within("the end", again.stop()).await.unwrap_or_else(|problem| panic!("write {nth}: {problem}"));
     }
 }

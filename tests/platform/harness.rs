@@ -29,7 +29,15 @@ pub fn write_project(folder: &Path, sql: &str) {
 }
 
 pub async fn start(project: &Path, data: &Path) -> Result<Assembly, Problem> {
-    Assembly::start(doors(), Project::load(project)?, settings(data)).await
+    within("the start", Assembly::start(doors(), Project::load(project)?, settings(data))).await
+}
+
+pub async fn stop(assembly: Assembly) {
+    within("the end", assembly.stop()).await.unwrap_or_else(|problem| panic!("{problem}"));
+}
+
+pub async fn flush(assembly: &Assembly) {
+    within("the tables", assembly.flush()).await.unwrap_or_else(|problem| panic!("{problem}"));
 }
 
 pub async fn produce(assembly: &Assembly, topic: &str, values: &[String]) {
@@ -41,18 +49,38 @@ pub async fn produce(assembly: &Assembly, topic: &str, values: &[String]) {
     client.produce(&TopicName::new(topic).unwrap(), rivermere_base::PartitionId(0), batch).await.unwrap();
 }
 
+/// Longest wait for an answer: what hangs fails, and says where.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// A client that gives up, and takes errors as answers.
+pub fn agent() -> ureq::Agent {
+    ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into()
+}
+
+/// What the platform does in the end, which must not take longer than [`PATIENCE`].
+#[track_caller]
+pub fn within<T>(what: &str, future: impl Future<Output = T>) -> impl Future<Output = T> {
+    let (what, place) = (what.to_owned(), std::panic::Location::caller());
+    async move {
+        let ended = tokio::time::timeout(PATIENCE, future).await;
+        ended.unwrap_or_else(|_| panic!("{place}: waited for {what} in vain"))
+    }
+}
+
 pub fn get(assembly: &Assembly, path: &str) -> Value {
     let url = format!("{}{path}", assembly.addresses().http.unwrap());
-    let mut response = ureq::get(&url).call().unwrap_or_else(|error| panic!("{url}: {error}"));
-    serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap()
+    let mut response = agent().get(&url).call().unwrap_or_else(|error| panic!("{url}: {error}"));
+    let body = response.body_mut().read_to_string().unwrap();
+    assert!(response.status().is_success(), "{url}: {body}");
+    serde_json::from_str(&body).unwrap()
 }
 
 /// Runs a statement over HTTP: the rows, or the error object.
 pub fn sql(assembly: &Assembly, text: &str) -> Result<Value, Value> {
     let url = format!("{}/v1/sql", assembly.addresses().http.unwrap());
-    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let mut response =
-        agent.post(&url).content_type("application/json").send(serde_json::json!({ "sql": text }).to_string()).unwrap();
+    let asked =
+        agent().post(&url).content_type("application/json").send(serde_json::json!({ "sql": text }).to_string());
+    let mut response = asked.unwrap_or_else(|error| panic!("{text}: {error}"));
     let ok = response.status().is_success();
     let body: Value = serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap();
     if ok { Ok(body) } else { Err(body) }

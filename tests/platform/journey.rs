@@ -1,7 +1,7 @@
 //! One flight's journey: produce, log, decode, step, aggregate; then every step to the change feed, and every epoch to
 //! the Delta table.
 
-use crate::harness::{assert_views_equal_batch, eventually, get, produce, sql, start, write_project};
+use crate::harness::{PATIENCE, assert_views_equal_batch, eventually, get, produce, sql, start, stop, write_project};
 use std::io::{BufRead, BufReader};
 use std::time::Instant;
 
@@ -35,8 +35,13 @@ async fn one_flight_from_the_producer_to_the_page_and_to_the_lake() {
             }
         }
     });
-    let reset = seen.iter().find(|(_, line)| line.starts_with("event: reset"));
-    assert!(reset.is_some());
+    let line = |what: &str, is_it: &dyn Fn(&str) -> bool| loop {
+        let (at, line) = seen.recv_timeout(PATIENCE).unwrap_or_else(|error| panic!("waited for {what}: {error}"));
+        if is_it(&line) {
+            return (at, line);
+        }
+    };
+    line("the first event", &|line| line.starts_with("event: reset"));
 
     let flight = r#"{"carrier":"UA","origin":"EWR","dep_delay":2.0,"departed_at":"2013-01-01T05:17:00"}"#;
     let start_of_journey = Instant::now();
@@ -47,7 +52,7 @@ async fn one_flight_from_the_producer_to_the_page_and_to_the_lake() {
         (get(&assembly, "/v1/status")["lag"] == 0 && get(&assembly, "/v1/status")["step"] != 0).then_some(())
     })
     .await;
-    let (at, line) = seen.iter().find(|(_, line)| line.starts_with("data:") && line.contains("EWR")).unwrap();
+    let (at, line) = line("the flight", &|line| line.starts_with("data:") && line.contains("EWR"));
     println!("pushed to the page after {:?}: {line}", at - start_of_journey);
     assert!(line.contains(r#""departures":1"#) && line.contains(r#""avg_delay":2.0"#), "{line}");
     assert!(line.contains("2013-01-01T05:00:00"), "{line}");
@@ -95,7 +100,7 @@ async fn one_flight_from_the_producer_to_the_page_and_to_the_lake() {
         (nodes.iter().find(|node| node["id"] == "delays_by_airport")?["late"] == 1).then_some(())
     })
     .await;
-    assembly.stop().await.unwrap_or_else(|problem| panic!("{problem}"));
+    stop(assembly).await;
 
     // Started again, it continues.
     let again = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
@@ -109,5 +114,5 @@ async fn one_flight_from_the_producer_to_the_page_and_to_the_lake() {
     })
     .await;
     assert_views_equal_batch(&again);
-    again.stop().await.unwrap();
+    stop(again).await;
 }

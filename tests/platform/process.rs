@@ -1,14 +1,13 @@
 //! The binary as a child process, and what it answers over HTTP. A child never outlives its test.
 
+use crate::harness::{PATIENCE, agent};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
-
-/// Longest wait for anything a child is to do. No test takes that long when all is well.
-const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A running `rivermere` on free ports.
 pub struct Process {
@@ -84,8 +83,11 @@ impl Process {
 
     pub fn get(&self, path: &str) -> Value {
         let url = format!("{}{path}", self.http);
-        let mut response = ureq::get(&url).call().unwrap_or_else(|error| panic!("{url}: {error}\n{}", self.said()));
-        serde_json::from_str(&body(response.body_mut())).unwrap()
+        let answered = agent().get(&url).call();
+        let mut response = answered.unwrap_or_else(|error| panic!("{url}: {error}\n{}", self.said()));
+        let answer = body(response.body_mut());
+        assert!(response.status().is_success(), "{url}: {answer}");
+        serde_json::from_str(&answer).unwrap()
     }
 
     pub fn status(&self) -> Value {
@@ -95,8 +97,7 @@ impl Process {
     /// The rows of a statement.
     pub fn sql(&self, text: &str) -> Value {
         let url = format!("{}/v1/sql", self.http);
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let mut response = agent
+        let mut response = agent()
             .post(&url)
             .content_type("application/json")
             .send(json!({ "sql": text }).to_string())
@@ -168,15 +169,13 @@ pub fn run(command: &mut Command, limit: Duration) -> (ExitStatus, String) {
     let mut child = command.spawn().unwrap_or_else(|error| panic!("{shown}: {error}"));
     // The command holds our ends of the pipe, which would keep it open for ever.
     command.stdout(Stdio::null()).stderr(Stdio::null());
-    let lines = std::thread::spawn(move || {
-        let mut text = String::new();
+    let (send, lines) = mpsc::channel();
+    std::thread::spawn(move || {
         for line in BufReader::new(reader).split(b'\n').map_while(Result::ok) {
             let line = String::from_utf8_lossy(&line).into_owned();
             println!("  {line}");
-            text.push_str(&line);
-            text.push('\n');
+            let _ = send.send(line);
         }
-        text
     });
     let start = Instant::now();
     let status = loop {
@@ -190,8 +189,17 @@ pub fn run(command: &mut Command, limit: Duration) -> (ExitStatus, String) {
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    (status, lines.join().unwrap())
+    let mut text = String::new();
+    // What a command has left behind, like a browser's helper, may hold the pipe open for ever.
+    while let Ok(line) = lines.recv_timeout(LINGER) {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    (status, text)
 }
+
+/// Longest wait for the next line of a command that has ended.
+const LINGER: Duration = Duration::from_secs(5);
 
 /// Runs a command that must succeed; what it said.
 #[track_caller]

@@ -1,6 +1,6 @@
 //! Statements while the platform runs, over HTTP.
 
-use crate::harness::{assert_views_equal_batch, eventually, get, sql, start, write_project};
+use crate::harness::{assert_views_equal_batch, eventually, get, sql, start, stop, write_project};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_and_views_made_by_statements_catch_up_and_survive_a_restart() {
@@ -26,7 +26,7 @@ async fn tables_and_views_made_by_statements_catch_up_and_survive_a_restart() {
     assert!(plan.to_string().contains("state unbounded"), "{plan}");
     let refused = sql(&assembly, "DROP MATERIALIZED VIEW by_item").unwrap_err();
     assert!(refused.to_string().contains("is read by big"), "{refused}");
-    assembly.stop().await.unwrap_or_else(|problem| panic!("{problem}"));
+    stop(assembly).await;
 
     let again = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
     assert_eq!(get(&again, "/v1/views").as_array().unwrap().len(), 2);
@@ -36,10 +36,10 @@ async fn tables_and_views_made_by_statements_catch_up_and_survive_a_restart() {
         .unwrap();
     let rows = sql(&again, "SELECT total FROM by_item WHERE item = 'salt'").unwrap();
     assert_eq!(rows[0]["total"], 9.0);
-    again.stop().await.unwrap();
+    stop(again).await;
     let third = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
     assert_views_equal_batch(&third);
-    third.stop().await.unwrap();
+    stop(third).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +71,7 @@ async fn mistakes_are_told_with_place_and_suggestion() {
     }
     let second = start(folder.path(), &folder.path().join("data")).await.err().expect("the folder is in use");
     assert!(second.to_string().contains("is in use by process"), "{second}");
-    assembly.stop().await.unwrap();
+    stop(assembly).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -94,7 +94,7 @@ async fn show_tables_lists_what_a_select_can_name() {
     for row in expected.as_array().unwrap() {
         sql(&assembly, &format!("SELECT * FROM \"{}\"", row["name"].as_str().unwrap())).unwrap();
     }
-    assembly.stop().await.unwrap();
+    stop(assembly).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,7 +106,7 @@ async fn a_changed_view_is_refused_at_the_next_start() {
     };
     write_project(folder.path(), &view("3"));
     let data = folder.path().join("data");
-    start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}")).stop().await.unwrap();
+    stop(start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"))).await;
     write_project(folder.path(), &view("4"));
     let problem = start(folder.path(), &data).await.err().expect("its state does not fit").to_string();
     assert!(problem.contains("RM-4006") && problem.contains("'v'"), "{problem}");

@@ -1,6 +1,6 @@
 //! The lake in a storage: a view is stored on S3, read back by us through `delta('s3://…')`, and by Python.
 
-use crate::harness::{assert_views_equal_batch, eventually, get, produce, sorted, sql, start, write_project};
+use crate::harness::{assert_views_equal_batch, eventually, get, produce, sorted, sql, start, stop, write_project};
 use crate::peer::{Peer, tool};
 use crate::process::run;
 use std::io::Write;
@@ -90,7 +90,7 @@ async fn views_stored_on_s3_are_read_back_by_us_and_by_python() {
     assert_views_equal_batch(&assembly);
 
     // Stopped and started, it goes on in the same tables.
-    assembly.stop().await.unwrap_or_else(|problem| panic!("{problem}"));
+    stop(assembly).await;
     let again = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
     produce(&again, "orders", &[order("c0", 1_000), order("new", 5)]).await;
     eventually("the new customer in the table", || {
@@ -99,7 +99,7 @@ async fn views_stored_on_s3_are_read_back_by_us_and_by_python() {
     })
     .await;
     let served = tables.map(|(view, _)| sorted(&sql(&again, &format!("SELECT * FROM {view}")).unwrap()));
-    again.stop().await.unwrap_or_else(|problem| panic!("{problem}"));
+    stop(again).await;
 
     let Some(python) = tool("RIVERMERE_PYTHON") else { return };
     let mut command = Command::new(python);
@@ -128,5 +128,5 @@ async fn a_place_that_is_none_is_refused_where_it_is_written() {
     assert!(refused.contains("RM-1111") && refused.contains("s3://bucket/path"), "{refused}");
     let refused = sql(&assembly, "SELECT * FROM delta('hfds://x/y')").unwrap_err().to_string();
     assert!(refused.contains("RM-1110"), "{refused}");
-    assembly.stop().await.unwrap_or_else(|problem| panic!("{problem}"));
+    stop(assembly).await;
 }

@@ -3,9 +3,10 @@
 //! Cargo names the test binary on standard error and the binary counts on standard output, so both go into one pipe and
 //! keep their order.
 
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
@@ -13,7 +14,10 @@ use super::summary::Suite;
 use crate::checkout;
 
 /// A run that prints nothing for this long hangs: the slowest crate to compile takes a few minutes, a test far less.
-const SILENCE: Duration = Duration::from_secs(20 * 60);
+const SILENCE: Duration = Duration::from_secs(12 * 60);
+
+/// What the test harness says of a test that has not ended after a minute.
+const LONG: &str = " has been running for over 60 seconds";
 
 pub fn run(variables: &[(String, PathBuf)], full: bool) -> Result<Vec<Suite>, String> {
     let (reader, writer) = std::io::pipe().map_err(|error| format!("cannot make a pipe: {error}"))?;
@@ -47,6 +51,8 @@ pub fn run(variables: &[(String, PathBuf)], full: bool) -> Result<Vec<Suite>, St
             }
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {
+                // The test binary is cargo's child, and would go on alone.
+                let _ = Command::new("pkill").args(["-KILL", "-P", &child.id().to_string()]).status();
                 let _ = child.kill();
                 count.hangs();
                 break;
@@ -64,6 +70,8 @@ struct Count {
     current: Option<Suite>,
     /// The last test that was named, for the message about a run that hangs.
     last: String,
+    /// Tests that run for more than a minute already.
+    long: BTreeSet<String>,
 }
 
 impl Count {
@@ -72,13 +80,19 @@ impl Count {
         if let Some(name) = suite_name(trimmed) {
             // A suite without a result line died on the way.
             self.close(false);
+            self.long.clear();
             self.current = Some(Suite::new(&name));
         } else if let Some(rest) = trimmed.strip_prefix("test result: ") {
             let suite = self.current.get_or_insert_with(|| Suite::new("tests"));
             add(suite, rest);
             self.close(true);
+        } else if let Some(test) = trimmed.strip_prefix("test ").and_then(|test| test.strip_suffix(LONG)) {
+            self.long.insert(test.to_owned());
         } else if let Some(test) = trimmed.strip_prefix("test ") {
             self.last = test.to_owned();
+            if let Some((name, _)) = test.split_once(" ... ") {
+                self.long.remove(name);
+            }
             if let (Some(suite), Some(name)) = (&mut self.current, test.strip_suffix(" ... FAILED")) {
                 suite.failures.push(name.to_owned());
             }
@@ -89,7 +103,10 @@ impl Count {
         let minutes = SILENCE.as_secs() / 60;
         let suite = self.current.get_or_insert_with(|| Suite::new("build"));
         suite.failed += 1;
-        suite.failures.push(format!("nothing was printed for {minutes} minutes; last line: {}", self.last));
+        let long: Vec<&str> = self.long.iter().map(String::as_str).collect();
+        let running = if long.is_empty() { "none that is known of".to_owned() } else { long.join(", ") };
+        let message = format!("nothing was printed for {minutes} minutes; running: {running}; last: {}", self.last);
+        suite.failures.push(message);
         self.close(true);
     }
 
@@ -187,12 +204,15 @@ test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
     }
 
     #[test]
-    fn a_run_that_hangs_names_the_last_test() {
+    fn a_run_that_hangs_names_the_tests_that_run_and_the_last_one_that_ended() {
         let mut count = Count::default();
         count.line("     Running unittests src/lib.rs (target/debug/deps/a-00)");
-        count.line("test waits::for_ever ... ");
+        count.line("test waits::for_ever has been running for over 60 seconds");
+        count.line("test waits::long has been running for over 60 seconds");
+        count.line("test waits::long ... ok");
+        count.line("test quick ... ok");
         count.hangs();
         let suites = count.finish(false);
-        assert!(suites[0].failures[0].contains("waits::for_ever"), "{suites:?}");
+        assert!(suites[0].failures[0].contains("running: waits::for_ever; last: quick"), "{suites:?}");
     }
 }
