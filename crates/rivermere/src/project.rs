@@ -156,7 +156,7 @@ impl ProjectSettings {
             Err(error) => return Err(Problem::new(7003, format!("cannot read {}: {error}", path.display()))),
         };
         toml::from_str(&text).map_err(|error| {
-            let mut problem = Problem::new(7002, format!("{}: {}", path.display(), error.to_string().trim_end()));
+            let mut problem = Problem::new(7002, format!("{}{}", path.display(), told(&text, &error)));
             let known = [
                 "name",
                 "storage",
@@ -244,6 +244,22 @@ fn sql_files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     Ok(files)
 }
 
+/// A mistake with its line; of an option of a storage only place and kind, since the line or a value that the message
+/// quotes may be a secret.
+fn told(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.end)).unwrap_or(text);
+    let section = before.lines().rev().find(|line| line.trim_start().starts_with('[')).unwrap_or_default();
+    let line = before.lines().last().unwrap_or_default();
+    if !section.contains("storages") && !line.contains("storages") {
+        return format!(": {}", error.to_string().trim_end());
+    }
+    let message = match (error.message().split_once(" \""), error.message().rsplit_once("\", expected")) {
+        (Some((kind, _)), Some((_, expected))) => format!("{kind}, expected{expected}"),
+        _ => error.message().to_owned(),
+    };
+    format!(":{}: {}", before.lines().count(), message.trim_end())
+}
+
 /// Each statement after those that it reads. Names of no statement are left for the planner to tell.
 fn in_order(statements: Vec<Parsed>) -> Result<Vec<Parsed>, Problem> {
     let reads = |parsed: &Parsed| match &parsed.statement {
@@ -290,4 +306,33 @@ fn in_order(statements: Vec<Parsed>) -> Result<Vec<Parsed>, Problem> {
         waiting = rest;
     }
     Ok(ordered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistake_beside_a_secret_is_told_without_the_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        for (text, wanted) in [
+            ("[storages.'s3://b']\nsecret_access_key = hunter2\n", ":2: "),
+            ("[storages.'s3://b']\nsecret_access_key = ['hunter2']\n", "expected a text in quotes"),
+            ("[storages.'s3://b']\nsecret_access_key = { is = 'hunter2' }\n", "expected a text in quotes"),
+            ("[storages]\n's3://b' = 'hunter2'\n", "expected a map"),
+            ("storages = 'hunter2'\n", "expected a map"),
+            ("name = 'x'\nstorages.'s3://b'.secret_access_key = 'hunter2\n", ":2: "),
+        ] {
+            std::fs::write(folder.path().join("rivermere.toml"), text).unwrap();
+            let problem = ProjectSettings::read(folder.path()).unwrap_err().to_string();
+            assert!(!problem.contains("hunter2") && problem.contains(wanted), "{text}: {problem}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_makes_no_sense_is_the_storages_to_refuse() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("rivermere.toml"), "[storages.'s3://b']\nretries = -1\n").unwrap();
+        ProjectSettings::read(folder.path()).unwrap();
+    }
 }

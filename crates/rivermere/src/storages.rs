@@ -3,8 +3,10 @@
 use crate::Problem;
 use rivermere_base::{Doors, Secret};
 use rivermere_store::{Environment, StorageOptions, Storages};
-use serde::Deserialize;
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 /// The options as they are written, by the beginning of URLs. Values are never printed.
@@ -12,25 +14,39 @@ use std::path::Path;
 #[serde(transparent)]
 pub struct StorageSettings(BTreeMap<String, BTreeMap<String, Value>>);
 
-#[derive(Clone, Debug, Deserialize)]
-#[serde(from = "Written")]
+#[derive(Clone, Debug)]
 struct Value(Secret);
 
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Written {
-    Text(String),
-    Flag(bool),
-    Number(u64),
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(written: D) -> Result<Self, D::Error> {
+        written.deserialize_any(Written)
+    }
 }
 
-impl From<Written> for Value {
-    fn from(written: Written) -> Self {
-        Self(Secret::new(match written {
-            Written::Text(text) => text,
-            Written::Flag(flag) => flag.to_string(),
-            Written::Number(number) => number.to_string(),
-        }))
+/// Takes what an option may be written as; what it means is the storage's to say.
+struct Written;
+
+impl Visitor<'_> for Written {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text in quotes, a whole number, true or false")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value(Secret::new(text.to_owned())))
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Value, E> {
+        Ok(Value(Secret::new(flag.to_string())))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(Value(Secret::new(number.to_string())))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        Ok(Value(Secret::new(number.to_string())))
     }
 }
 
