@@ -9,7 +9,7 @@ use crate::session::{SESSION_END, SESSION_START};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
 use datafusion::common::TableReference;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::{TableProvider, TableType, provider_as_source};
 use datafusion::error::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::context::SessionContext;
@@ -196,6 +196,7 @@ impl Planner {
         let mut inputs = BTreeSet::new();
         collect_inputs(&logical, &mut inputs);
         let mut text = format!("{STATE_LAYOUT}\n{}\n{schema:?}", logical.display_indent_schema());
+        logical.apply(|node| Ok(unsaid(node, &mut text))).map_err(failed)?;
         for input in &inputs {
             if let Some(relation) = self.relations.get(input) {
                 text.push_str(&match &relation.kind {
@@ -490,6 +491,16 @@ fn collect_inputs(plan: &LogicalPlan, found: &mut BTreeSet<String>) {
     for input in plan.inputs() {
         collect_inputs(input, found);
     }
+}
+
+/// Adds what the text of a plan leaves out: rows after the fifth, and whether null equals null.
+fn unsaid(node: &LogicalPlan, text: &mut String) -> TreeNodeRecursion {
+    match node {
+        LogicalPlan::Values(values) => text.push_str(&format!("\n{:?}", values.values)),
+        LogicalPlan::Join(join) => text.push_str(&format!("\n{:?}", join.null_equality)),
+        _ => {}
+    }
+    TreeNodeRecursion::Continue
 }
 
 fn unique_names(plan: &LogicalPlan) -> Result<SchemaRef, SqlError> {

@@ -149,4 +149,12 @@ fn fingerprints_change_with_the_meaning_and_not_with_the_text() {
     let one = fingerprint("CREATE MATERIALIZED VIEW a AS SELECT k FROM t WHERE v > 3");
     assert_eq!(one, fingerprint("CREATE  MATERIALIZED VIEW a AS -- the same\n SELECT k FROM t WHERE (v > 3)"));
     assert_ne!(one, fingerprint("CREATE MATERIALIZED VIEW a AS SELECT k FROM t WHERE v > 4"));
+    // What the text of a plan leaves out.
+    let list = |last: i64| {
+        let rows: Vec<String> = (1..=6).chain([last]).map(|number| format!("({number})")).collect();
+        fingerprint(&format!("CREATE MATERIALIZED VIEW a AS SELECT * FROM (VALUES {}) AS l(n)", rows.join(", ")))
+    };
+    assert_ne!(list(7), list(8));
+    let join = |on: &str| fingerprint(&format!("CREATE MATERIALIZED VIEW a AS SELECT t.v FROM t JOIN t AS u ON {on}"));
+    assert_ne!(join("t.k = u.k"), join("t.k IS NOT DISTINCT FROM u.k"));
 }
