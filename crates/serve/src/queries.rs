@@ -254,7 +254,7 @@ pub(crate) fn read_only() -> SQLOptions {
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false)
 }
 
-/// Starts a plan on its session.
+/// Starts a plan on its session, which is kept until the last row: `pg_catalog` looks at the catalogs of sessions in use.
 pub(crate) async fn open_plan(
     session: &SessionContext,
     plan: datafusion::logical_expr::LogicalPlan,
@@ -262,7 +262,12 @@ pub(crate) async fn open_plan(
     let told = |error: datafusion::error::DataFusionError| ServeError::from(from_datafusion(&error));
     let stream = session.execute_logical_plan(plan).await.map_err(told)?.execute_stream().await.map_err(told)?;
     let schema = stream.schema();
-    Ok(Opened { schema, batches: stream.map(move |batch| batch.map_err(told)).boxed() })
+    let session = session.clone();
+    let batches = stream.map(move |batch| {
+        let _in_use = &session;
+        batch.map_err(told)
+    });
+    Ok(Opened { schema, batches: batches.boxed() })
 }
 
 /// Whether the text is one statement that only reads, and that DataFusion's parser understands.

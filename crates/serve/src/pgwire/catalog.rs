@@ -1,8 +1,9 @@
 //! `pg_catalog` over whatever exists at the moment of the statement.
 //!
 //! Object ids must stay the same from statement to statement (psql's `\d` asks for an id and then by it), so the schema
-//! provider that gives them out lives as long as the server and looks at the catalog of the newest session. What else
-//! the catalog needs in a session, functions and planners, is copied from a template made once.
+//! provider that gives them out lives as long as the server and looks at the catalog of the newest session that is still
+//! in use: that of the statement that asks, or a newer one. What else the catalog needs in a session, functions and
+//! planners, is copied from a template made once.
 
 use super::functions;
 use super::relations::{OWNER, Relations};
@@ -53,10 +54,7 @@ impl Catalog {
         let mut functions: Vec<ScalarUDF> = added.map(|(_, function)| function.as_ref().clone()).collect();
         functions.extend(functions::all());
         let keywords = Arc::new(PgCatalogStaticTables::try_new().map_err(told)?);
-        let live = LiveCatalog {
-            platform: platform.clone(),
-            newest: Arc::new(RwLock::new(Weak::<MemoryCatalogProviderList>::new())),
-        };
+        let live = LiveCatalog { platform: platform.clone(), in_use: Arc::new(RwLock::new(Vec::new())) };
         let provider = PgCatalogSchemaProvider::try_new(live.clone(), keywords.clone(), Owner);
         let provider = Arc::new(Relations::new(Arc::new(provider.map_err(told)?), platform));
         Ok(Self { live, provider, functions, keywords })
@@ -74,7 +72,7 @@ impl Catalog {
             let catalog = if name == database { self.with_pg_catalog(&*catalog).map_err(told)? } else { catalog };
             list.register_catalog(name, catalog);
         }
-        *self.live.newest.write() = Arc::downgrade(&list);
+        self.live.is_used(&list);
         state.config_mut().options_mut().catalog.information_schema = true;
         let state = SessionStateBuilder::new_from_existing(state)
             .with_catalog_list(list)
@@ -132,16 +130,23 @@ fn default_names(session: &SessionContext) -> (String, String) {
     (catalog.default_catalog.clone(), catalog.default_schema.clone())
 }
 
-/// The catalog of the newest session. It is held weakly: a session holds the rows of all views.
+/// The catalogs of the sessions that are in use. They are held weakly: a session holds the rows of all views.
 #[derive(Clone)]
 struct LiveCatalog {
     platform: Arc<dyn Platform>,
-    newest: Arc<RwLock<Weak<dyn CatalogProviderList>>>,
+    /// Oldest first. A statement keeps its session until its last row, so the asking one is always among them.
+    in_use: Arc<RwLock<Vec<Weak<dyn CatalogProviderList>>>>,
 }
 
 impl LiveCatalog {
+    fn is_used(&self, list: &Arc<dyn CatalogProviderList>) {
+        let mut in_use = self.in_use.write();
+        in_use.retain(|list| list.strong_count() > 0);
+        in_use.push(Arc::downgrade(list));
+    }
+
     fn list(&self) -> Arc<dyn CatalogProviderList> {
-        let newest = self.newest.read().upgrade();
+        let newest = self.in_use.read().iter().rev().find_map(Weak::upgrade);
         newest.unwrap_or_else(|| self.platform.session().state().catalog_list().clone())
     }
 

@@ -5,6 +5,7 @@ mod http_answers;
 mod http_safety;
 mod http_streams;
 mod memory;
+mod postgres_catalog;
 mod postgres_clients;
 mod postgres_protocol;
 mod running;
