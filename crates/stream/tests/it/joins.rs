@@ -95,3 +95,51 @@ fn a_query_that_is_said_twice_is_computed_once() {
          (SELECT g, MAX(num) AS most FROM (SELECT k, g, COUNT(*) AS num FROM t GROUP BY k, g) c GROUP BY g) m
          ON n.g = m.g AND n.num >= m.most");
 }
+
+/// Every kind of join where one side is complete from the start, and the other has rows in the very first step.
+#[test]
+fn joins_with_a_side_that_stays() {
+    for join in ["JOIN", "LEFT JOIN", "RIGHT JOIN", "FULL JOIN"] {
+        law(&format!(
+            "CREATE MATERIALIZED VIEW a AS SELECT f.label, f.x, t.g, t.v FROM f {join} t ON f.k = t.k AND f.x <> t.v;
+             CREATE MATERIALIZED VIEW b AS SELECT f.label, f.x, t.g, t.v FROM t {join} f ON f.k = t.k AND f.x <> t.v"
+        ));
+    }
+    for join in ["LEFT SEMI JOIN", "LEFT ANTI JOIN"] {
+        law(&format!(
+            "CREATE MATERIALIZED VIEW a AS SELECT f.label, f.x FROM f {join} t ON f.k = t.k AND f.x <> t.v;
+             CREATE MATERIALIZED VIEW b AS SELECT t.g, t.v FROM t {join} f ON f.k = t.k AND f.x <> t.v"
+        ));
+    }
+    for join in ["RIGHT SEMI JOIN", "RIGHT ANTI JOIN"] {
+        law(&format!(
+            "CREATE MATERIALIZED VIEW a AS SELECT t.g, t.v FROM f {join} t ON f.k = t.k;
+             CREATE MATERIALIZED VIEW b AS SELECT f.label, f.x FROM t {join} f ON f.k = t.k"
+        ));
+    }
+}
+
+#[test]
+fn subqueries_over_a_side_that_stays() {
+    law("CREATE MATERIALIZED VIEW a AS SELECT k, v FROM t WHERE k IN (SELECT k FROM f WHERE x > 0) OR v > 5;
+         CREATE MATERIALIZED VIEW b AS SELECT k, x FROM f WHERE k IN (SELECT k FROM t WHERE v > 0) OR x > 5;
+         CREATE MATERIALIZED VIEW c AS SELECT k, v FROM t WHERE k NOT IN (SELECT k FROM f);
+         CREATE MATERIALIZED VIEW d AS SELECT k, v FROM t WHERE k NOT IN (SELECT k FROM f WHERE k IS NOT NULL);
+         CREATE MATERIALIZED VIEW e AS SELECT k, x FROM f WHERE k NOT IN (SELECT k FROM t);
+         CREATE MATERIALIZED VIEW f1 AS SELECT k, x FROM f WHERE k NOT IN (SELECT k FROM f WHERE x > 0)");
+}
+
+#[test]
+fn a_total_beside_rows_that_stay() {
+    law("CREATE MATERIALIZED VIEW a AS SELECT f.label, s.n FROM f CROSS JOIN (SELECT COUNT(*) AS n FROM t) s;
+         CREATE MATERIALIZED VIEW b AS SELECT f.label, s.n FROM (SELECT COUNT(*) AS n FROM t) s CROSS JOIN f;
+         CREATE MATERIALIZED VIEW c AS SELECT f.label, (SELECT MAX(v) FROM t) AS m FROM f");
+}
+
+#[test]
+fn constant_rows_on_either_side() {
+    law("CREATE MATERIALIZED VIEW a AS SELECT c.n, t.v FROM (VALUES (1, 'one'), (2, 'two')) c (k, n) JOIN t ON c.k = t.k;
+         CREATE MATERIALIZED VIEW b AS SELECT c.n, t.v FROM t LEFT JOIN (VALUES (1, 'one'), (2, 'two')) c (k, n) ON c.k = t.k;
+         CREATE MATERIALIZED VIEW d AS SELECT c.n, s.m FROM (VALUES ('all')) c (n) CROSS JOIN (SELECT SUM(v) AS m FROM t) s;
+         CREATE MATERIALIZED VIEW e AS SELECT c.n, x.label FROM (VALUES (1, 'one')) c (k, n) FULL JOIN f x ON c.k = x.k");
+}
