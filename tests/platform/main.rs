@@ -8,6 +8,7 @@ mod harness;
 mod journey;
 mod kill;
 mod lake;
+mod lake_tables;
 mod lifecycle;
 mod pages;
 #[path = "../../crates/store/tests/peer.rs"]

@@ -7,17 +7,53 @@ use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::Expr;
 use futures::future::BoxFuture;
+use rivermere_sql::{TABLE_AS_OF, timestamp_us};
 use std::fmt;
 use std::sync::Arc;
 
+/// Which state of a table is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At {
+    Newest,
+    Version(i64),
+    /// The newest version of that time, milliseconds since 1970-01-01 UTC.
+    TimeMs(i64),
+}
+
 /// Opens a Delta table of the lake by its path or URL.
-pub type OpenLake = dyn Fn(String) -> BoxFuture<'static, Result<Arc<dyn TableProvider>, String>> + Send + Sync;
+pub type OpenLake = dyn Fn(String, At) -> BoxFuture<'static, Result<Arc<dyn TableProvider>, String>> + Send + Sync;
 
 fn text_argument(function: &str, args: &[Expr]) -> Result<String> {
     match args {
         [Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)), _)] => Ok(text.clone()),
         _ => Err(DataFusionError::Plan(format!("RM-3102: {function}('…') takes one text"))),
     }
+}
+
+/// The first argument, and the state that a second one names: a number is a version, a text a time.
+fn place_arguments(function: &str, args: &[Expr]) -> Result<(String, At)> {
+    let wrong = || {
+        DataFusionError::Plan(format!("RM-3102: {function}('…'), {function}('…', version) or {function}('…', 'time')"))
+    };
+    let text = |expr: &Expr| match expr {
+        Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)), _) => Some(text.clone()),
+        _ => None,
+    };
+    let (first, second) = match args {
+        [first] => (first, None),
+        [first, second] => (first, Some(second)),
+        _ => return Err(wrong()),
+    };
+    let place = text(first).ok_or_else(wrong)?;
+    let at = match second {
+        None => At::Newest,
+        Some(Expr::Literal(ScalarValue::Int64(Some(version)), _)) => At::Version(*version),
+        Some(expr) => {
+            let time = timestamp_us(&text(expr).ok_or_else(wrong)?);
+            At::TimeMs(time.map_err(|error| DataFusionError::Plan(error.to_string()))?.div_euclid(1_000))
+        }
+    };
+    Ok((place, at))
 }
 
 /// `delta('path')`
@@ -31,6 +67,33 @@ impl Delta {
     }
 }
 
+/// `table_as_of('name', version)`: what `name VERSION AS OF version` becomes.
+pub(crate) struct TableAsOf {
+    query: Query,
+}
+
+impl TableAsOf {
+    pub(crate) fn new(query: Query) -> Self {
+        Self { query }
+    }
+}
+
+impl fmt::Debug for TableAsOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(TABLE_AS_OF)
+    }
+}
+
+impl TableFunctionImpl for TableAsOf {
+    fn call(&self, args: &[Expr]) -> Result<Arc<dyn TableProvider>> {
+        let (name, at) = place_arguments(TABLE_AS_OF, args)?;
+        let place = self.query.lake_place(&name).ok_or_else(|| {
+            DataFusionError::Plan(format!("RM-3104: '{name}' is no table of the lake: it has no versions"))
+        })?;
+        opened(self.query.open_lake(place, at))
+    }
+}
+
 impl fmt::Debug for Delta {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("delta")
@@ -39,22 +102,25 @@ impl fmt::Debug for Delta {
 
 impl TableFunctionImpl for Delta {
     fn call(&self, args: &[Expr]) -> Result<Arc<dyn TableProvider>> {
-        let path = text_argument("delta", args)?;
-        let open = (self.open)(path);
-        // Planning is synchronous and may run on a Tokio worker, which must not wait: open on a thread of its own.
-        let opened = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .map_err(|error| error.to_string())?;
-            runtime.block_on(open)
-        })
-        .join();
-        match opened {
-            Ok(Ok(table)) => Ok(table),
-            Ok(Err(message)) => Err(DataFusionError::Plan(message)),
-            Err(_) => Err(DataFusionError::Internal("opening the table panicked".into())),
-        }
+        let (path, at) = place_arguments("delta", args)?;
+        opened((self.open)(path, at))
+    }
+}
+
+/// Planning is synchronous and may run on a Tokio worker, which must not wait: open on a thread of its own.
+fn opened(
+    open: BoxFuture<'static, std::result::Result<Arc<dyn TableProvider>, String>>,
+) -> Result<Arc<dyn TableProvider>> {
+    let opened = std::thread::spawn(move || {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+        runtime.block_on(open)
+    })
+    .join();
+    match opened {
+        Ok(Ok(table)) => Ok(table),
+        Ok(Err(message)) => Err(DataFusionError::Plan(message)),
+        Err(_) => Err(DataFusionError::Internal("opening the table panicked".into())),
     }
 }
 

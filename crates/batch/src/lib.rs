@@ -4,13 +4,14 @@
 //! The entry noun is [`Query`]: a factory of DataFusion sessions over the relations of a [`Catalog`]. One session serves
 //! one statement: it sees topics up to their high watermark and views at the last finished step. Nothing is kept.
 //!
-//! Table functions: `delta('path')` reads a Delta table of the lake, `batch('view')` computes a view's query in batch
+//! Table functions: `delta('path')` reads a Delta table of the lake, `delta('path', 3)` its version 3, `batch('view')` computes a view's query in batch
 //! over all its topics.
 
 mod functions;
+mod lake;
 mod providers;
 
-pub use functions::OpenLake;
+pub use functions::{At, OpenLake};
 use providers::{File, Planned, RawTopic, Scanned, Topic, View};
 
 use datafusion::common::TableReference;
@@ -20,10 +21,12 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::future::BoxFuture;
 use rivermere_base::Disk;
 use rivermere_log::Log;
-use rivermere_sql::{Connector, TableDefinition, ViewDefinition, register_functions};
+use rivermere_sql::{Connector, TABLE_AS_OF, TableDefinition, ViewDefinition, register_functions};
 use rivermere_stream::Snapshot;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -33,6 +36,10 @@ pub trait Catalog: Send + Sync + 'static {
     fn views(&self) -> Vec<Arc<ViewDefinition>>;
     /// A view's rows at the last finished step.
     fn snapshot(&self, view: &str) -> Option<Snapshot>;
+    /// Names of external tables, with their places.
+    fn externals(&self) -> BTreeMap<String, String>;
+    /// The place of the table that an external table names, or that a view is stored in.
+    fn lake_place(&self, name: &str) -> Option<String>;
 }
 
 /// Makes sessions over a catalog.
@@ -88,9 +95,29 @@ impl Query {
                 context.register_table(TableReference::bare(topic.name.as_str()), Arc::new(provider))?;
             }
         }
+        if let Some(catalog) = context.catalog("rivermere")
+            && let Some(public) = catalog.schema("public")
+        {
+            let with = lake::WithExternals::new(public, self.catalog.externals(), self.lake.clone());
+            catalog.register_schema("public", Arc::new(with))?;
+        }
+        context.register_udtf(TABLE_AS_OF, Arc::new(functions::TableAsOf::new(self.clone())));
         context.register_udtf("delta", Arc::new(functions::Delta::new(self.lake.clone())));
         context.register_udtf("batch", Arc::new(functions::Batch::new(self.clone())));
         Ok(context)
+    }
+
+    /// The place of a table that has versions.
+    pub(crate) fn lake_place(&self, name: &str) -> Option<String> {
+        self.catalog.lake_place(name)
+    }
+
+    pub(crate) fn open_lake(
+        &self,
+        place: String,
+        at: At,
+    ) -> BoxFuture<'static, std::result::Result<Arc<dyn TableProvider>, String>> {
+        (self.lake)(place, at)
     }
 
     fn table(&self, table: &Arc<TableDefinition>, with_lateness: bool) -> Arc<dyn TableProvider> {

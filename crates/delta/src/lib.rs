@@ -12,7 +12,8 @@
 //! # What is not supported
 //! Writing to tables with column mapping, generated or identity columns, CHECK constraints or invariants is refused;
 //! so is whatever the library cannot commit to (row tracking, clustering, ...). Reading supports what the library does.
-//! Deletion vectors are read, never written: a merge rewrites the files that hold a changed key.
+//! Deletion vectors are read, never written: a merge rewrites the files that hold a changed key. Statements do not
+//! rename, drop or widen columns, which needs table features that are not written.
 
 mod deferred;
 mod files;
@@ -25,6 +26,7 @@ mod ownership;
 mod schema;
 mod sink;
 mod table;
+mod verbs;
 
 pub use location::Location;
 pub use schema::table_schema;

@@ -16,7 +16,7 @@ use rivermere_table::{Adopt, SinkSpec, TableError};
 use std::collections::HashMap;
 
 /// Table property that names the sink for people and for the refusal of others; the marker alone decides.
-const OWNER: &str = "rivermere.sink";
+pub(crate) const OWNER: &str = "rivermere.sink";
 
 /// What a commit of `spec`'s sink always says. The marker makes a lost race visible; retrying is ours, because the
 /// library would not notice that a file to be rewritten was compacted away in the meantime.

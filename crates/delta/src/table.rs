@@ -4,6 +4,7 @@ use crate::Location;
 use crate::handle::Handle;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
+use chrono::DateTime;
 use datafusion::catalog::TableProvider;
 use deltalake_core::table::state::DeltaTableState;
 use futures::TryStreamExt as _;
@@ -33,7 +34,11 @@ impl DeltaTable {
         Ok(Self { handle, newest })
     }
 
-    async fn newest(&self) -> Result<DeltaTableState, TableError> {
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    pub(crate) async fn newest(&self) -> Result<DeltaTableState, TableError> {
         let mut newest = self.newest.lock().await;
         self.handle.refresh(&mut newest).await?;
         Ok(newest.clone())
@@ -75,6 +80,20 @@ impl Table for DeltaTable {
         Ok(signed(self.newest().await?.version()))
     }
 
+    async fn version_at(&self, time_ms: i64) -> Result<i64, TableError> {
+        let history = self.history(MAX_HISTORY).await?;
+        let until = |version: &&TableVersion| version.committed_ms.is_some_and(|committed| committed <= time_ms);
+        if let Some(version) = history.iter().find(until) {
+            return Ok(version.version);
+        }
+        let oldest = history.last().and_then(|version| version.committed_ms);
+        let oldest = oldest.and_then(DateTime::from_timestamp_millis);
+        Err(TableError::MissingTime {
+            location: self.handle.location.to_string(),
+            oldest: oldest.map_or("an unknown time".into(), |time| time.format("%Y-%m-%d %H:%M:%S%.3f").to_string()),
+        })
+    }
+
     async fn history(&self, limit: usize) -> Result<Vec<TableVersion>, TableError> {
         let mut table = deltalake_core::DeltaTable::new(self.handle.log_store.clone());
         let failed = |error| self.handle.error("reading the history", error);
@@ -85,6 +104,7 @@ impl Table for DeltaTable {
             version: newest - back,
             committed_ms: info.timestamp,
             operation: info.operation,
+            parameters: info.operation_parameters.and_then(|parameters| serde_json::to_string(&parameters).ok()),
             engine: info.engine_info,
         });
         Ok(versions.collect())

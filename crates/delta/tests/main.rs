@@ -9,4 +9,5 @@ mod power_loss;
 mod python;
 mod reading;
 mod types;
+mod verbs;
 mod world;

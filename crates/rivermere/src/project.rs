@@ -3,7 +3,8 @@
 use crate::Problem;
 use crate::storages::StorageSettings;
 use rivermere_sql::{
-    Parsed, Planner, Script, SqlError, Statement, TableDefinition, ViewDefinition, query_relations, suggestion,
+    ExternalTable, Parsed, Planner, Script, SqlError, Statement, TableDefinition, ViewDefinition, query_relations,
+    suggestion,
 };
 use rivermere_store::Storage;
 use serde::Deserialize;
@@ -53,6 +54,7 @@ pub struct Listeners {
 /// A planned project.
 pub struct Planned {
     pub planner: Planner,
+    pub externals: Vec<Arc<ExternalTable>>,
     /// In the order of their statements.
     pub tables: Vec<Arc<TableDefinition>>,
     pub views: Vec<Arc<ViewDefinition>>,
@@ -98,7 +100,7 @@ impl Project {
     /// # Errors
     /// The first wrong one, with its place.
     pub fn plan(&self) -> Result<Planned, SqlError> {
-        let mut planned = Planned { planner: Planner::new(), tables: vec![], views: vec![] };
+        let mut planned = Planned { planner: Planner::new(), externals: vec![], tables: vec![], views: vec![] };
         for parsed in &self.statements {
             planned.add(parsed)?;
         }
@@ -110,6 +112,7 @@ impl Project {
         self.statements.iter().any(|parsed| match &parsed.statement {
             Statement::CreateView(create) => create.name.value == name,
             Statement::CreateTable(create) => create.name.value == name,
+            Statement::CreateExternal(create) => create.name.value == name,
             _ => false,
         })
     }
@@ -179,6 +182,11 @@ impl ProjectSettings {
 }
 
 impl Planned {
+    /// Whether something has this name.
+    pub fn knows(&self, name: &str) -> bool {
+        self.planner.relations().contains_key(name) || self.externals.iter().any(|external| external.name == name)
+    }
+
     /// Plans one more CREATE statement.
     ///
     /// # Errors
@@ -192,6 +200,15 @@ impl Planned {
             Statement::CreateTable(create) => {
                 let table = self.planner.add_table(create.define(parsed)?).map_err(at)?;
                 self.tables.push(table);
+            }
+            Statement::CreateExternal(create) => {
+                if self.knows(&create.name.value) {
+                    let message = format!("'{}' is defined twice", create.name.value);
+                    let error =
+                        SqlError::new(rivermere_base::Code(3006), message).hint("give one of them another name");
+                    return Err(at(error));
+                }
+                self.externals.push(Arc::new(create.define(parsed)));
             }
             Statement::CreateView(create) => {
                 let view = self.planner.plan_view(create, parsed)?;
@@ -207,7 +224,7 @@ impl Planned {
             _ => {
                 return Err(SqlError::new(
                     rivermere_base::Code(3009),
-                    "a project's files hold CREATE TABLE and CREATE MATERIALIZED VIEW",
+                    "a project's files hold CREATE TABLE, CREATE EXTERNAL TABLE and CREATE MATERIALIZED VIEW",
                 )
                 .hint("run other statements with: rivermere sql -c \"…\"")
                 .at(parsed.location.clone()));
@@ -269,6 +286,7 @@ fn in_order(statements: Vec<Parsed>) -> Result<Vec<Parsed>, Problem> {
     let name = |parsed: &Parsed| match &parsed.statement {
         Statement::CreateView(create) => Some(create.name.value.clone()),
         Statement::CreateTable(create) => Some(create.name.value.clone()),
+        Statement::CreateExternal(create) => Some(create.name.value.clone()),
         _ => None,
     };
     let defined: BTreeSet<String> = statements.iter().filter_map(name).collect();

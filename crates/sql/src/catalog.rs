@@ -72,6 +72,17 @@ pub struct TableDefinition {
     pub connector: Connector,
 }
 
+/// `CREATE EXTERNAL TABLE`: a name for a table of the lake, whose columns are told by the table alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExternalTable {
+    pub name: String,
+    /// The statement as it was written.
+    pub text: String,
+    pub format: String,
+    /// A path below the storage folder, or a URL.
+    pub location: String,
+}
+
 /// `CREATE MATERIALIZED VIEW`.
 #[derive(Clone, Debug)]
 pub struct ViewDefinition {

@@ -35,12 +35,16 @@ mod plan;
 mod properties;
 mod session;
 
-pub use catalog::{Column, Connector, Relation, RelationKind, TableDefinition, ViewDefinition, Watermark};
+pub use catalog::{
+    Column, Connector, ExternalTable, Relation, RelationKind, TableDefinition, ViewDefinition, Watermark,
+};
 pub use error::{Location, SqlError, suggestion};
 pub use explain::explain_streaming;
 pub use functions::register_functions;
 pub use parse::{
-    CreateTable, CreateView, Emit, Insert, ObjectKind, Parsed, Script, Show, Statement, StoredAs, query_relations,
+    Alteration, AsOf, CreateExternal, CreateTable, CreateView, Emit, Insert, LakeStatement, LakeVerb, Merge,
+    MergeClause, MergeDo, MergeWhen, ObjectKind, Parsed, Script, Show, Statement, StoredAs, TABLE_AS_OF, Target,
+    columns_of, data_type_of, expression_text, normalised, query_relations, timestamp_us,
 };
 pub use plan::{LATENESS_COLUMN, Plan, Planner, RelationProvider};
 pub use properties::{

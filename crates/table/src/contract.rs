@@ -136,6 +136,8 @@ pub struct TableVersion {
     pub committed_ms: Option<i64>,
     /// What was done, in the words of the format (`WRITE`, `MERGE`, `OPTIMIZE`, ...).
     pub operation: Option<String>,
+    /// How it was done, as a JSON object.
+    pub parameters: Option<String>,
     /// The program that did it.
     pub engine: Option<String>,
 }
@@ -148,6 +150,12 @@ pub trait Table: Send + Sync {
 
     /// The newest version.
     async fn version(&self) -> Result<i64, TableError>;
+
+    /// The newest version that was committed at `time_ms` (milliseconds since 1970-01-01 UTC) or before.
+    ///
+    /// # Errors
+    /// [`TableError::MissingTime`] when the oldest version that the table remembers is newer.
+    async fn version_at(&self, time_ms: i64) -> Result<i64, TableError>;
 
     /// The newest `limit` versions that the table still remembers.
     async fn history(&self, limit: usize) -> Result<Vec<TableVersion>, TableError>;

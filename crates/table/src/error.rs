@@ -68,6 +68,14 @@ pub enum TableError {
     #[error("RM-5016: no table is written at '{location}': {reason}")]
     UnfitStorage { location: String, reason: String },
 
+    #[error("RM-5017: {verb} cannot be done to the table at '{location}': {reason}")]
+    Verb { location: String, verb: &'static str, reason: String },
+
+    #[error(
+        "RM-5018: the table at '{location}' has no version of that time; the oldest that it remembers is of {oldest}"
+    )]
+    MissingTime { location: String, oldest: String },
+
     #[error("RM-5015: the table at '{location}' has no version {version}, or forgot it; the newest is {newest}")]
     MissingVersion { location: String, version: i64, newest: i64 },
 }

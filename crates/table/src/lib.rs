@@ -1,5 +1,5 @@
 //! The contract between streams and table formats: a [`Table`] is read at a version, a [`TableSink`] publishes epochs
-//! exactly once.
+//! exactly once, an [`EditableTable`] does what statements say.
 //!
 //! This room knows no format; a format (`rivermere-delta`) knows no stream. What both need to agree on lives here: the
 //! identity of a sink, what an epoch hands over, how several epochs become one commit ([`net`]), and the errors.
@@ -12,6 +12,8 @@
 mod contract;
 mod error;
 pub mod net;
+mod verbs;
 
 pub use contract::{Adopt, Committed, SinkId, SinkMode, SinkSpec, StagedEpoch, Table, TableSink, TableVersion};
 pub use error::TableError;
+pub use verbs::{Done, EditableTable, MergeClause, MergeVerb, TableSpec, Verb};

@@ -1,21 +1,25 @@
 //! The one door for statements: what changes the catalog or a topic, and whatever DataFusion's own parser does not read.
 
+use super::lake_verbs;
 use super::platform::{Running, append, text_output};
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::error::DataFusionError;
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::collect;
+use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
 use rivermere_base::Code;
 use rivermere_format::{Encoder, JsonEncoder};
 use rivermere_serve::{ProblemKind, SqlOutput, SqlProblem};
 use rivermere_sql::{
-    Connector, Insert, ObjectKind, Parsed, RelationKind, Script, Show, SqlError, Statement, explain_streaming,
+    Connector, Insert, ObjectKind, Parsed, RelationKind, Script, Show, SqlError, Statement, Target, explain_streaming,
     suggestion,
 };
 use rivermere_stream::runtime::NewObjects;
+use rivermere_table::Table;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -39,6 +43,8 @@ async fn statement(running: &Arc<Running>, parsed: &Parsed) -> Result<SqlOutput,
     match &parsed.statement {
         Statement::CreateTable(create) => create_table(running, create, parsed).await,
         Statement::CreateView(create) => create_view(running, create, parsed).await,
+        Statement::CreateExternal(create) => create_external(running, create, parsed).await,
+        Statement::Lake(statement) => lake_verbs::run(running, statement, parsed).await,
         Statement::Insert(insert) => insert_rows(running, insert, parsed).await,
         Statement::Drop { kind, name, if_exists } => drop_object(running, *kind, &name.value, *if_exists).await,
         Statement::Query(query) => {
@@ -61,7 +67,7 @@ async fn statement(running: &Arc<Running>, parsed: &Parsed) -> Result<SqlOutput,
             Ok(text_output("plan", text.lines().map(String::from)))
         }
         Statement::Show(show) => Ok(show_names(running, *show)),
-        Statement::Describe(name) => describe(running, &name.value),
+        Statement::Describe(name) => describe(running, &name.value).await,
     }
 }
 
@@ -72,14 +78,14 @@ async fn create_table(
 ) -> Result<SqlOutput, SqlProblem> {
     let _one = running.catalog_changes.lock().await;
     let name = create.name.value.clone();
-    if create.if_not_exists && running.planner.read().relations().contains_key(&name) {
+    if is_taken(running, &name, create.if_not_exists)? {
         return Ok(status("exists", &name));
     }
     let table = {
         let definition = create.define(parsed).map_err(problem)?;
         running.planner.write().add_table(definition).map_err(problem)?
     };
-    let added = NewObjects { tables: vec![table.clone()], views: vec![], ad_hoc: true };
+    let added = NewObjects { tables: vec![table.clone()], ad_hoc: true, ..NewObjects::default() };
     add(running, &name, added).await?;
     running.add_tables(&[table]);
     Ok(status("created", &name))
@@ -92,7 +98,7 @@ async fn create_view(
 ) -> Result<SqlOutput, SqlProblem> {
     let _one = running.catalog_changes.lock().await;
     let name = create.name.value.clone();
-    if create.if_not_exists && running.planner.read().relations().contains_key(&name) {
+    if is_taken(running, &name, create.if_not_exists)? {
         return Ok(status("exists", &name));
     }
     let view = {
@@ -110,8 +116,37 @@ async fn create_view(
         planner.add_view(view.clone()).map_err(problem)?;
         view
     };
-    add(running, &name, NewObjects { tables: vec![], views: vec![view], ad_hoc: true }).await?;
+    add(running, &name, NewObjects { views: vec![view], ad_hoc: true, ..NewObjects::default() }).await?;
     Ok(status("created", &name))
+}
+
+async fn create_external(
+    running: &Arc<Running>,
+    create: &rivermere_sql::CreateExternal,
+    parsed: &Parsed,
+) -> Result<SqlOutput, SqlProblem> {
+    let _one = running.catalog_changes.lock().await;
+    let name = create.name.value.clone();
+    if is_taken(running, &name, create.if_not_exists)? {
+        return Ok(status("exists", &name));
+    }
+    let external = Arc::new(lake_verbs::ensure(running, create, parsed).await?);
+    let objects = NewObjects { externals: vec![external.clone()], ad_hoc: true, ..NewObjects::default() };
+    add(running, &name, objects).await?;
+    running.add_externals(&[external]);
+    Ok(status("created", &name))
+}
+
+/// Whether there is a table or view of this name already, which is an error where it is not `allowed`.
+fn is_taken(running: &Running, name: &str, allowed: bool) -> Result<bool, SqlProblem> {
+    let external = running.externals.read().contains_key(name);
+    let taken = external || running.planner.read().relations().contains_key(name);
+    match taken {
+        true if !allowed => Err(SqlProblem::new(Code(3006), format!("'{name}' is defined twice"))
+            .with_kind(ProblemKind::AlreadyExists)
+            .with_hint("give one of them another name")),
+        taken => Ok(taken),
+    }
 }
 
 /// Hands what the planner knows already to the engine; when the engine refuses, the planner forgets it again.
@@ -133,7 +168,10 @@ async fn drop_object(
     if_exists: bool,
 ) -> Result<SqlOutput, SqlProblem> {
     let _one = running.catalog_changes.lock().await;
-    {
+    let is_external = kind == ObjectKind::Table && running.externals.read().contains_key(name);
+    if is_external {
+        refuse_of_the_project(running, name)?;
+    } else {
         let planner = running.planner.read();
         let relations = planner.relations();
         let fits = |relation: &rivermere_sql::Relation| {
@@ -162,23 +200,39 @@ async fn drop_object(
             return Err(SqlProblem::new(Code(7024), format!("'{name}' is read by {}", readers.join(", ")))
                 .with_hint("drop these first"));
         }
-        if running.project.defines(name) {
-            return Err(SqlProblem::new(Code(7025), format!("'{name}' is defined by the project's files"))
-                .with_hint("it would be back at the next start: take it out of its file first"));
-        }
+        refuse_of_the_project(running, name)?;
     }
     running.engine()?.remove(name.to_string()).await.map_err(|error| SqlProblem::new(Code(7023), error.to_string()))?;
     running.planner.write().remove(name);
     running.tables.write().remove(name);
+    running.externals.write().remove(name);
     running.views.remove(name);
     Ok(status("dropped", name))
 }
 
+fn refuse_of_the_project(running: &Running, name: &str) -> Result<(), SqlProblem> {
+    match running.project.defines(name) {
+        true => Err(SqlProblem::new(Code(7025), format!("'{name}' is defined by the project's files"))
+            .with_hint("it would be back at the next start: take it out of its file first")),
+        false => Ok(()),
+    }
+}
+
+/// The plan of a query over everything that can be read.
+pub(super) async fn plan_query(
+    running: &Running,
+    session: &SessionContext,
+    query: &Query,
+    parsed: &Parsed,
+) -> Result<LogicalPlan, SqlProblem> {
+    let statement = DataFusionStatement::Statement(Box::new(SqlStatement::Query(Box::new(query.clone()))));
+    session.state().statement_to_plan(statement).await.map_err(|error| explained(running, parsed, &error))
+}
+
 async fn select(running: &Arc<Running>, query: &Query, parsed: &Parsed) -> Result<SqlOutput, SqlProblem> {
     let session = running.new_session().map_err(datafusion_problem)?;
-    let statement = DataFusionStatement::Statement(Box::new(SqlStatement::Query(Box::new(query.clone()))));
     let told = |error: DataFusionError| explained(running, parsed, &error);
-    let plan = session.state().statement_to_plan(statement).await.map_err(told)?;
+    let plan = plan_query(running, &session, query, parsed).await?;
     let frame = session.execute_logical_plan(plan).await.map_err(told)?;
     let schema = frame.schema().inner().clone();
     let context = Arc::new(frame.task_ctx());
@@ -190,7 +244,16 @@ async fn select(running: &Arc<Running>, query: &Query, parsed: &Parsed) -> Resul
 
 /// Rows of a query become records of the table's topic; the answer comes after they are durable.
 async fn insert_rows(running: &Arc<Running>, insert: &Insert, parsed: &Parsed) -> Result<SqlOutput, SqlProblem> {
-    let name = &insert.table.value;
+    let name = match &insert.table {
+        Target::Name(name) if !running.externals.read().contains_key(&name.value) => &name.value,
+        _ => return lake_verbs::insert(running, insert, parsed).await,
+    };
+    if insert.overwrite {
+        return Err(SqlProblem::new(
+            Code(7026),
+            format!("'{name}' is only added to: INSERT OVERWRITE is for tables of the lake"),
+        ));
+    }
     let table = running.tables.read().get(name).cloned();
     let Some(table) = table else {
         let tables = running.tables.read();
@@ -281,7 +344,8 @@ fn show_names(running: &Running, show: Show) -> SqlOutput {
     }
 }
 
-/// What a SELECT can name, with its kind: tables over topics and over files, views, and topics that no table describes.
+/// What a SELECT can name, with its kind: tables over topics and over files, tables of the lake, views, and topics that no
+/// table describes.
 fn relations(running: &Running) -> SqlOutput {
     let mut kinds = BTreeMap::new();
     for topic in running.log.topics() {
@@ -295,23 +359,36 @@ fn relations(running: &Running) -> SqlOutput {
         };
         kinds.insert(name.clone(), kind);
     }
+    for name in running.externals.read().keys() {
+        kinds.insert(name.clone(), "lake table");
+    }
     two_texts(["name", "kind"], kinds.iter().map(|(name, kind)| [name.as_str(), *kind]))
 }
 
-fn describe(running: &Running, name: &str) -> Result<SqlOutput, SqlProblem> {
-    let planner = running.planner.read();
-    let Some(relation) = planner.relations().get(name) else {
-        let mut problem =
-            SqlProblem::new(Code(3002), format!("'{name}' does not exist")).with_kind(ProblemKind::NotFound);
-        problem.hint = suggestion(name, planner.relations().keys().map(String::as_str));
-        return Err(problem);
+async fn describe(running: &Running, name: &str) -> Result<SqlOutput, SqlProblem> {
+    let external = running.externals.read().get(name).cloned();
+    let described = match external {
+        Some(external) => {
+            let table = running.lake.table(&external.location).await.map_err(lake_verbs::told)?;
+            table.schema().await.map_err(lake_verbs::told)?
+        }
+        None => {
+            let planner = running.planner.read();
+            let Some(relation) = planner.relations().get(name) else {
+                let mut problem =
+                    SqlProblem::new(Code(3002), format!("'{name}' does not exist")).with_kind(ProblemKind::NotFound);
+                problem.hint = suggestion(name, planner.relations().keys().map(String::as_str));
+                return Err(problem);
+            };
+            relation.schema.clone()
+        }
     };
     let schema = Arc::new(Schema::new(vec![
         Field::new("column", DataType::Utf8, false),
         Field::new("type", DataType::Utf8, false),
         Field::new("nullable", DataType::Boolean, false),
     ]));
-    let fields = relation.schema.fields();
+    let fields = described.fields();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(fields.iter().map(|field| field.name()))),
         Arc::new(StringArray::from_iter_values(fields.iter().map(|field| field.data_type().to_string()))),
@@ -335,7 +412,7 @@ fn two_texts<'a>(names: [&str; 2], rows: impl IntoIterator<Item = [&'a str; 2]>)
 }
 
 /// The same text that a file's error has, without the code, which the answer carries by itself.
-fn problem(error: SqlError) -> SqlProblem {
+pub(super) fn problem(error: SqlError) -> SqlProblem {
     let kind = match error.code.0 {
         3001 => ProblemKind::Syntax,
         3002 => ProblemKind::NotFound,
@@ -354,11 +431,12 @@ fn problem(error: SqlError) -> SqlProblem {
 fn explained(running: &Running, parsed: &Parsed, error: &DataFusionError) -> SqlProblem {
     let planner = running.planner.read();
     let topics: Vec<String> = running.log.topics().iter().map(|topic| topic.name.to_string()).collect();
-    let names = planner.relations().keys().map(String::as_str).chain(topics.iter().map(String::as_str));
+    let externals = running.externals.read();
+    let names = planner.relations().keys().chain(externals.keys()).chain(&topics).map(String::as_str);
     problem(parsed.explained(error, names))
 }
 
-fn datafusion_problem(error: DataFusionError) -> SqlProblem {
+pub(super) fn datafusion_problem(error: DataFusionError) -> SqlProblem {
     let text = error.strip_backtrace();
     let text = text.strip_prefix("Error during planning: ").unwrap_or(&text).to_string();
     SqlProblem::new(Code(3007), text)

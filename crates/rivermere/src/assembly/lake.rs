@@ -3,11 +3,11 @@
 use futures::future::BoxFuture;
 use object_store::path::Path as StorePath;
 use rivermere_base::{Doors, Epoch};
-use rivermere_batch::OpenLake;
+use rivermere_batch::{At, OpenLake};
 use rivermere_delta::{DeltaSink, DeltaTable, Location};
 use rivermere_sql::ViewDefinition;
 use rivermere_store::{DiskStore, Scheme, Storage, StorageError, Storages};
-use rivermere_table::{Adopt, SinkId, SinkMode, SinkSpec, Table, TableError, TableSink};
+use rivermere_table::{Adopt, SinkId, SinkMode, SinkSpec, Table, TableError, TableSink, TableSpec};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -127,17 +127,39 @@ impl Lake {
         })
     }
 
+    fn location_of(&self, path: &str) -> Result<Location, TableError> {
+        let place = self
+            .place(path)
+            .map_err(|error| TableError::UnfitStorage { location: path.to_owned(), reason: error.to_string() })?;
+        Ok(self.location(place))
+    }
+
+    /// A table, for statements about it.
+    pub(super) async fn table(&self, path: &str) -> Result<DeltaTable, TableError> {
+        DeltaTable::open(self.location_of(path)?).await
+    }
+
+    /// Makes a table.
+    pub(super) async fn create(&self, path: &str, spec: &TableSpec) -> Result<DeltaTable, TableError> {
+        DeltaTable::create(self.location_of(path)?, spec).await
+    }
+
     /// How `delta('path')` opens a table. Requests are made on the runtime that this is called on: whoever plans a
     /// statement may do so on one that ends with the planning, and would take the connections of others with it.
     pub(super) fn reader(&self) -> Arc<OpenLake> {
         let lake = self.clone();
         let runtime = Handle::try_current().ok();
-        Arc::new(move |path| {
+        Arc::new(move |path, at| {
             let lake = lake.clone();
             let opened = async move {
                 let place = lake.place(&path).map_err(|error| error.to_string())?;
                 let table = DeltaTable::open(lake.location(place)).await.map_err(|error| error.to_string())?;
-                table.scan(None).await.map_err(|error| error.to_string())
+                let version = match at {
+                    At::Newest => None,
+                    At::Version(version) => Some(version),
+                    At::TimeMs(time) => Some(table.version_at(time).await.map_err(|error| error.to_string())?),
+                };
+                table.scan(version).await.map_err(|error| error.to_string())
             };
             match &runtime {
                 Some(runtime) => {

@@ -4,6 +4,7 @@
 mod commands;
 mod instance;
 mod lake;
+mod lake_verbs;
 mod platform;
 mod views;
 
@@ -74,7 +75,12 @@ impl Assembly {
             .map_err(|error| port_problem("kafka", settings.kafka, &error))?;
 
         let state = settings.data.join("state");
-        let from_files = NewObjects { tables: planned.tables.clone(), views: planned.views.clone(), ad_hoc: false };
+        let from_files = NewObjects {
+            externals: planned.externals.clone(),
+            tables: planned.tables.clone(),
+            views: planned.views.clone(),
+            ad_hoc: false,
+        };
         let kept = add_kept(&mut planned, newest_manifest(disk.clone(), &state).map_err(Problem::told)?)?;
         let planner = Arc::new(RwLock::new(planned.planner));
         let storages = project.settings.storages.open(&project.folder, &doors)?;
@@ -96,6 +102,18 @@ impl Assembly {
         running.set_addresses(addresses.clone());
         running.add_tables(&from_files.tables);
         running.add_tables(&kept.tables);
+        running.add_externals(&from_files.externals);
+        running.add_externals(&kept.externals);
+        for parsed in &project.statements {
+            if let rivermere_sql::Statement::CreateExternal(create) = &parsed.statement {
+                lake_verbs::ensure(&running, create, parsed).await.map_err(|problem| {
+                    Problem::told(format!(
+                        "{}: {}\n  in CREATE EXTERNAL TABLE {}",
+                        problem.code, problem.message, create.name
+                    ))
+                })?;
+            }
+        }
 
         let (stop_listeners, shutdown) = Shutdown::new();
         let (stop_committer, committer_stopped) = watch::channel(false);
@@ -200,21 +218,21 @@ fn add_kept(
     planned: &mut crate::project::Planned,
     manifest: Option<rivermere_stream::Manifest>,
 ) -> Result<NewObjects, Problem> {
-    let mut kept = NewObjects { tables: vec![], views: vec![], ad_hoc: true };
+    let mut kept = NewObjects { ad_hoc: true, ..NewObjects::default() };
     let Some(manifest) = manifest else { return Ok(kept) };
-    let mut waiting: Vec<_> =
-        manifest.objects.into_iter().filter(|object| !planned.planner.relations().contains_key(&object.name)).collect();
+    let mut waiting: Vec<_> = manifest.objects.into_iter().filter(|object| !planned.knows(&object.name)).collect();
     // Tables first, then views as their inputs come.
-    waiting.sort_by_key(|object| object.kind != "table");
+    waiting.sort_by_key(|object| object.kind == "view");
     while !waiting.is_empty() {
         let before = waiting.len();
         let mut problem = None;
         waiting.retain(|object| {
-            let (tables, views) = (planned.tables.len(), planned.views.len());
+            let (externals, tables, views) = (planned.externals.len(), planned.tables.len(), planned.views.len());
             let added = Script::parse(&format!("{} (kept from an earlier run)", object.name), &object.text)
                 .and_then(|script| script.statements().iter().try_for_each(|parsed| planned.add(parsed)));
             match added {
                 Ok(()) => {
+                    kept.externals.extend(planned.externals[externals..].iter().cloned());
                     kept.tables.extend(planned.tables[tables..].iter().cloned());
                     kept.views.extend(planned.views[views..].iter().cloned());
                     if !object.ad_hoc {

@@ -16,7 +16,7 @@ use rivermere_serve::{
     Addresses, ChangeFeed, ChangeId, ColumnInfo, Dashboard, NodeKind, NodeStatus, Platform, ProblemKind, RunState,
     SinkStatus, Snapshot, SqlOutput, SqlProblem, Status, ViewInfo, WatermarkStatus, dashboards,
 };
-use rivermere_sql::{Connector, Planner, TableDefinition, ViewDefinition};
+use rivermere_sql::{Connector, ExternalTable, Planner, TableDefinition, ViewDefinition};
 use rivermere_stream::runtime::{Committer, EngineHandle, EngineStatus};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -29,6 +29,7 @@ pub(super) struct Running {
     pub(super) log: Log,
     pub(super) views: Arc<Views>,
     pub(super) tables: RwLock<BTreeMap<String, Arc<TableDefinition>>>,
+    pub(super) externals: RwLock<BTreeMap<String, Arc<ExternalTable>>>,
     /// One statement that changes the catalog at a time.
     pub(super) catalog_changes: tokio::sync::Mutex<()>,
     pub(super) lake: Lake,
@@ -63,6 +64,7 @@ impl Running {
             log: log.clone(),
             views: Arc::new(Views::default()),
             tables: RwLock::new(BTreeMap::new()),
+            externals: RwLock::new(BTreeMap::new()),
             catalog_changes: tokio::sync::Mutex::new(()),
             lake: lake.clone(),
             committer,
@@ -98,6 +100,11 @@ impl Running {
     pub(super) fn add_tables(&self, tables: &[Arc<TableDefinition>]) {
         let mut known = self.tables.write();
         known.extend(tables.iter().map(|table| (table.name.clone(), table.clone())));
+    }
+
+    pub(super) fn add_externals(&self, externals: &[Arc<ExternalTable>]) {
+        let mut known = self.externals.write();
+        known.extend(externals.iter().map(|external| (external.name.clone(), external.clone())));
     }
 
     pub(super) fn engine(&self) -> Result<&EngineHandle, SqlProblem> {
@@ -183,6 +190,21 @@ impl Catalog for Relations {
 
     fn snapshot(&self, view: &str) -> Option<rivermere_stream::Snapshot> {
         Some(self.views.get(view)?.snapshot().0)
+    }
+
+    fn externals(&self) -> BTreeMap<String, String> {
+        let Some(running) = self.running.upgrade() else { return BTreeMap::new() };
+        let externals = running.externals.read();
+        externals.iter().map(|(name, external)| (name.clone(), external.location.clone())).collect()
+    }
+
+    fn lake_place(&self, name: &str) -> Option<String> {
+        let running = self.running.upgrade()?;
+        if let Some(external) = running.externals.read().get(name) {
+            return Some(external.location.clone());
+        }
+        let view = self.views.get(name)?.view.clone();
+        view.stored_as.as_ref().map(|_| running.lake.shown(&view))
     }
 }
 

@@ -70,6 +70,7 @@ fn defines(parsed: &Parsed) -> Option<String> {
     match &parsed.statement {
         Statement::CreateTable(create) => Some(create.name.value.clone()),
         Statement::CreateView(create) => Some(create.name.value.clone()),
+        Statement::CreateExternal(create) => Some(create.name.value.clone()),
         _ => None,
     }
 }

@@ -1,8 +1,9 @@
 //! Our own statements, read from sqlparser's token stream.
 
 use super::dialect::StreamDialect;
+use super::lake::{CreateExternal, LakeStatement, Target};
 use super::script::Parsed;
-use super::windows;
+use super::{versions, windows};
 use crate::catalog::{TableDefinition, Watermark};
 use crate::error::{Source, SqlError};
 use datafusion::sql::sqlparser::ast::{
@@ -19,6 +20,9 @@ use std::ops::ControlFlow;
 pub enum Statement {
     CreateTable(CreateTable),
     CreateView(CreateView),
+    CreateExternal(CreateExternal),
+    /// About one table of the lake.
+    Lake(LakeStatement),
     Insert(Insert),
     Drop {
         kind: ObjectKind,
@@ -96,10 +100,12 @@ pub enum Emit {
     OnChange,
 }
 
-/// `INSERT INTO table [(columns)] query`.
+/// `INSERT INTO | OVERWRITE table [(columns)] query`.
 #[derive(Clone, Debug)]
 pub struct Insert {
-    pub table: Ident,
+    pub table: Target,
+    /// Rows that are there are replaced; a table of the lake can do that.
+    pub overwrite: bool,
     pub columns: Vec<Ident>,
     pub query: Box<Query>,
 }
@@ -121,7 +127,7 @@ pub(super) fn parse(tokens: Vec<TokenWithSpan>, source: &Source) -> Result<State
     Ok(statement)
 }
 
-enum Failure {
+pub(super) enum Failure {
     Parser(ParserError),
     Ours(SqlError),
 }
@@ -138,9 +144,9 @@ impl From<SqlError> for Failure {
     }
 }
 
-struct Reader<'a> {
-    parser: Parser<'a>,
-    source: &'a Source,
+pub(super) struct Reader<'a> {
+    pub(super) parser: Parser<'a>,
+    pub(super) source: &'a Source,
 }
 
 impl Reader<'_> {
@@ -150,15 +156,19 @@ impl Reader<'_> {
             return self.create(emit);
         }
         if self.parser.parse_keyword(Keyword::INSERT) {
-            self.parser.expect_keyword(Keyword::INTO)?;
-            let table = self.name()?;
+            let overwrite = self.word("OVERWRITE");
+            match overwrite {
+                true => drop(self.word("INTO") || self.word("TABLE")),
+                false => self.parser.expect_keyword(Keyword::INTO).map(drop)?,
+            }
+            let table = self.target()?;
             let columns = if self.parser.peek_token_ref().token == Token::LParen && !self.subquery_follows() {
                 self.parser.parse_parenthesized_column_list(IsOptional::Optional, false)?
             } else {
                 vec![]
             };
             let query = self.query()?;
-            return Ok(Statement::Insert(Insert { table, columns, query }));
+            return Ok(Statement::Insert(Insert { table, overwrite, columns, query }));
         }
         if self.parser.parse_keyword(Keyword::DROP) {
             let kind = if self.word("MATERIALIZED") || self.peek_is("VIEW") {
@@ -189,6 +199,10 @@ impl Reader<'_> {
             return Err(self.unexpected("TABLES, VIEWS, TOPICS or WATERMARKS after SHOW").into());
         }
         if self.word("DESCRIBE") || self.word("DESC") {
+            if self.peek_is("HISTORY") && matches!(self.parser.peek_nth_token_ref(1).token, Token::Word(_)) {
+                self.parser.next_token();
+                return Ok(Statement::Lake(self.history()?));
+            }
             return Ok(Statement::Describe(self.name()?));
         }
         if matches!(&first.token, Token::Word(word) if matches!(word.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES | Keyword::FROM))
@@ -196,7 +210,32 @@ impl Reader<'_> {
         {
             return Ok(Statement::Query(self.query()?));
         }
-        let words = ["CREATE", "INSERT", "DROP", "EXPLAIN", "SHOW", "DESCRIBE", "SELECT", "WITH", "VALUES"];
+        type Read<'a> = fn(&mut Reader<'a>) -> Result<LakeStatement, Failure>;
+        let verbs: [(&str, Read); 6] = [
+            ("DELETE", Self::delete),
+            ("UPDATE", Self::update),
+            ("MERGE", Self::merge),
+            ("OPTIMIZE", Self::optimize),
+            ("VACUUM", Self::vacuum),
+            ("RESTORE", Self::restore),
+        ];
+        for (word, read) in verbs {
+            if self.peek_is(word) {
+                // DELETE and UPDATE are sqlparser's, which wants their token.
+                if !matches!(word, "DELETE" | "UPDATE") {
+                    self.parser.next_token();
+                }
+                return Ok(Statement::Lake(read(self)?));
+            }
+        }
+        if self.word("ALTER") {
+            self.parser.expect_keyword(Keyword::TABLE)?;
+            return Ok(Statement::Lake(self.alter()?));
+        }
+        let words = [
+            "CREATE", "INSERT", "DROP", "EXPLAIN", "SHOW", "DESCRIBE", "SELECT", "WITH", "VALUES", "UPDATE", "DELETE",
+            "MERGE", "ALTER", "OPTIMIZE", "VACUUM", "RESTORE",
+        ];
         let text = first.token.to_string();
         Err(SqlError::new(SqlError::SYNTAX, format!("'{text}' does not start a statement"))
             .maybe_hint(
@@ -219,6 +258,10 @@ impl Reader<'_> {
             .at(self.source.location(place))
             .into());
         }
+        if self.word("EXTERNAL") {
+            self.parser.expect_keyword(Keyword::TABLE)?;
+            return Ok(Statement::CreateExternal(self.create_external()?));
+        }
         let streaming = self.word("STREAMING");
         if self.parser.parse_keyword(Keyword::MATERIALIZED) {
             self.parser.expect_keyword(Keyword::VIEW)?;
@@ -235,7 +278,7 @@ impl Reader<'_> {
         let hint = if self.peek_is("VIEW") {
             "views are kept up to date: write CREATE MATERIALIZED VIEW".to_string()
         } else {
-            "CREATE TABLE, CREATE MATERIALIZED VIEW".to_string()
+            "CREATE TABLE, CREATE EXTERNAL TABLE, CREATE MATERIALIZED VIEW".to_string()
         };
         Err(SqlError::new(SqlError::SYNTAX, format!("CREATE {} is not known", next.token))
             .hint(hint)
@@ -285,20 +328,13 @@ impl Reader<'_> {
         let mut stored_as = None;
         if self.parser.parse_keyword(Keyword::STORED) {
             self.parser.expect_keyword(Keyword::AS)?;
-            let format = self.parser.next_token();
-            let text = format.token.to_string().to_uppercase();
-            if text != "DELTA" {
-                return Err(SqlError::new(SqlError::OPTION, format!("tables cannot be stored as {text}"))
-                    .hint("STORED AS DELTA")
-                    .at(self.source.location(format.span))
-                    .into());
-            }
+            let format = self.lake_format()?;
             let location = if self.parser.parse_keyword(Keyword::LOCATION) {
                 Some(self.parser.parse_literal_string()?)
             } else {
                 None
             };
-            stored_as = Some(StoredAs { format: "delta".into(), location });
+            stored_as = Some(StoredAs { format, location });
         }
         self.parser.expect_keyword(Keyword::AS)?;
         let query = self.query()?;
@@ -307,7 +343,7 @@ impl Reader<'_> {
     }
 
     /// `('key' = 'value', …)`.
-    fn options(&mut self) -> Result<Vec<(String, String, Span)>, Failure> {
+    pub(super) fn options(&mut self) -> Result<Vec<(String, String, Span)>, Failure> {
         self.parser.expect_token(&Token::LParen)?;
         let mut options: Vec<(String, String, Span)> = vec![];
         loop {
@@ -332,10 +368,11 @@ impl Reader<'_> {
     fn query(&mut self) -> Result<Box<Query>, Failure> {
         let mut query = self.parser.parse_query()?;
         windows::rewrite(&mut query, self.source)?;
+        versions::rewrite(&mut query, self.source)?;
         Ok(query)
     }
 
-    fn name(&mut self) -> Result<Ident, Failure> {
+    pub(super) fn name(&mut self) -> Result<Ident, Failure> {
         let span = self.parser.peek_token().span;
         let name: ObjectName = self.parser.parse_object_name(false)?;
         match name.0.as_slice() {
@@ -350,7 +387,7 @@ impl Reader<'_> {
     }
 
     /// Consumes the next token when it is this word, which may be no keyword of sqlparser.
-    fn word(&mut self, text: &str) -> bool {
+    pub(super) fn word(&mut self, text: &str) -> bool {
         let found = self.peek_is(text);
         if found {
             self.parser.next_token();
@@ -358,7 +395,7 @@ impl Reader<'_> {
         found
     }
 
-    fn peek_is(&self, text: &str) -> bool {
+    pub(super) fn peek_is(&self, text: &str) -> bool {
         matches!(&self.parser.peek_token_ref().token, Token::Word(word) if word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text))
     }
 
@@ -366,7 +403,7 @@ impl Reader<'_> {
         matches!(&self.parser.peek_nth_token(1).token, Token::Word(word) if matches!(word.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES))
     }
 
-    fn unexpected(&self, wanted: &str) -> SqlError {
+    pub(super) fn unexpected(&self, wanted: &str) -> SqlError {
         let found = self.parser.peek_token();
         SqlError::new(SqlError::SYNTAX, format!("expected {wanted}, found '{}'", found.token))
             .at(self.source.location(found.span))
@@ -374,7 +411,7 @@ impl Reader<'_> {
 }
 
 /// Unquoted names are lower case, as in PostgreSQL.
-pub(crate) fn normalise(ident: &Ident) -> Ident {
+pub fn normalise(ident: &Ident) -> Ident {
     let mut ident = ident.clone();
     if ident.quote_style.is_none() {
         ident.value = ident.value.to_lowercase();

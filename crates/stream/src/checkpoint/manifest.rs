@@ -35,7 +35,7 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ObjectRecord {
     pub name: String,
-    /// `table` or `view`.
+    /// `table`, `external` or `view`.
     pub kind: String,
     pub text: String,
     /// Of a view: its state fits plans of this fingerprint only.

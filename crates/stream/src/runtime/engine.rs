@@ -13,7 +13,7 @@ use crate::state::{RowCodec, consolidate};
 use parking_lot::{Mutex, RwLock};
 use rivermere_base::{Changes, CrashPoint, Doors, Epoch, PartitionId, Step, TopicName};
 use rivermere_log::{Log, TopicOptions, records};
-use rivermere_sql::{Connector, Planner, TableDefinition, ViewDefinition};
+use rivermere_sql::{Connector, ExternalTable, Planner, TableDefinition, ViewDefinition};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -88,6 +88,8 @@ pub(super) struct Engine {
     dataflow: Dataflow,
     tables: BTreeMap<String, Table>,
     views: BTreeMap<String, View>,
+    /// With whether a statement made them.
+    externals: BTreeMap<String, (Arc<ExternalTable>, bool)>,
     /// Net change of each stored view since the last epoch.
     staging: BTreeMap<String, Vec<Changes>>,
     sinks: BTreeMap<String, SinkRecord>,
@@ -143,6 +145,7 @@ impl Engine {
             dataflow: Dataflow::new(),
             tables: BTreeMap::new(),
             views: BTreeMap::new(),
+            externals: BTreeMap::new(),
             staging: BTreeMap::new(),
             sinks,
             previous: None,
@@ -170,7 +173,9 @@ impl Engine {
             self.manifest.objects.iter().map(|object| (object.name.clone(), object.clone())).collect();
         let mut fresh = vec![];
         let mut old = vec![];
-        for NewObjects { tables, views, ad_hoc } in objects {
+        for NewObjects { externals, tables, views, ad_hoc } in objects {
+            self.changed |= externals.iter().any(|external| !known.contains_key(&external.name));
+            self.externals.extend(externals.into_iter().map(|external| (external.name.clone(), (external, ad_hoc))));
             let (known_views, new_views): (Vec<_>, Vec<_>) =
                 views.into_iter().partition(|view| known.contains_key(&view.name));
             for view in &known_views {
@@ -179,8 +184,8 @@ impl Engine {
                     return Err(StreamError::Changed { view: view.name.clone() });
                 }
             }
-            old.push(NewObjects { tables, views: known_views, ad_hoc });
-            fresh.push(NewObjects { tables: vec![], views: new_views, ad_hoc });
+            old.push(NewObjects { externals: vec![], tables, views: known_views, ad_hoc });
+            fresh.push(NewObjects { externals: vec![], tables: vec![], views: new_views, ad_hoc });
         }
         let all: Vec<Arc<ViewDefinition>> = old.iter().flat_map(|objects| objects.views.clone()).collect();
         for objects in &old {
@@ -261,6 +266,10 @@ impl Engine {
     fn add(&mut self, objects: NewObjects) -> Result<()> {
         let tables: Vec<String> = objects.tables.iter().map(|table| table.name.clone()).collect();
         let views: Vec<String> = objects.views.iter().map(|view| view.name.clone()).collect();
+        self.changed |= !objects.externals.is_empty();
+        let externals =
+            objects.externals.iter().map(|external| (external.name.clone(), (external.clone(), objects.ad_hoc)));
+        self.externals.extend(externals);
         let (dead, late, letters) = (self.manifest.dead.clone(), self.manifest.late.clone(), self.dead.len());
         let added = self.try_add(objects);
         if added.is_err() {
@@ -278,13 +287,14 @@ impl Engine {
         self.dataflow.remove(name);
         self.views.remove(name);
         self.tables.remove(name);
+        self.externals.remove(name);
         self.staging.remove(name);
         self.sinks.remove(name);
         self.committer.close(name);
     }
 
     fn try_add(&mut self, objects: NewObjects) -> Result<()> {
-        let NewObjects { tables, views, ad_hoc } = objects;
+        let NewObjects { tables, views, ad_hoc, .. } = objects;
         self.add_tables(&tables, &[], ad_hoc)?;
         if views.is_empty() {
             self.changed |= !tables.is_empty();
@@ -658,7 +668,14 @@ impl Engine {
             fingerprint: Some(view.definition.plan.fingerprint.clone()),
             ad_hoc: view.ad_hoc,
         });
-        tables.chain(views).collect()
+        let externals = self.externals.values().map(|(external, ad_hoc)| ObjectRecord {
+            name: external.name.clone(),
+            kind: "external".into(),
+            text: external.text.clone(),
+            fingerprint: None,
+            ad_hoc: *ad_hoc,
+        });
+        tables.chain(externals).chain(views).collect()
     }
 
     /// Puts the newest runs of like size into one, so that a restart reads few files and each entry is written a

@@ -5,7 +5,7 @@ use crate::arrangement::Snapshot;
 use crate::error::{Result, StreamError};
 use parking_lot::Mutex;
 use rivermere_base::{Changes, Epoch, Step};
-use rivermere_sql::{TableDefinition, ViewDefinition};
+use rivermere_sql::{ExternalTable, TableDefinition, ViewDefinition};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -63,7 +63,10 @@ pub struct EngineStatus {
 }
 
 /// Tables and views to add to the running engine, in dependency order.
+#[derive(Default)]
 pub struct NewObjects {
+    /// Kept in the manifest and nothing more: no view reads them.
+    pub externals: Vec<Arc<ExternalTable>>,
     pub tables: Vec<Arc<TableDefinition>>,
     pub views: Vec<Arc<ViewDefinition>>,
     pub ad_hoc: bool,

@@ -1,0 +1,353 @@
+//! Statements as Delta commits.
+//!
+//! The library does the work; ours are the words, the check of what it would do wrongly, and the figures.
+
+use crate::handle::{Handle, is_conflict};
+use crate::ownership::OWNER;
+use crate::schema::{delta_columns, table_schema};
+use crate::{DeltaTable, Location};
+use async_trait::async_trait;
+use chrono::Duration;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::DataFrame;
+use deltalake_core::DeltaTableError;
+use deltalake_core::delta_datafusion::planner::DeltaPlanner;
+use deltalake_core::kernel::transaction::CommitProperties;
+use deltalake_core::operations::create::CreateBuilder;
+use deltalake_core::operations::optimize::OptimizeType;
+use deltalake_core::operations::vacuum::VacuumMode;
+use deltalake_core::protocol::SaveMode;
+use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, TableError, TableSpec, Verb};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Attempts of the library to commit what it has written, where other writers touched other rows.
+const COMMIT_ATTEMPTS: usize = 15;
+/// Times that a statement is done from its beginning.
+const ATTEMPTS: usize = 8;
+
+impl DeltaTable {
+    /// Makes a table without rows.
+    ///
+    /// # Errors
+    /// When there is one, or its columns cannot be those of a Delta table.
+    pub async fn create(location: Location, spec: &TableSpec) -> Result<Self, TableError> {
+        let handle = Handle::new(location.clone())?;
+        let columns = table_schema(&spec.schema)?;
+        if let Some(missing) = spec.partitioned_by.iter().find(|column| columns.index_of(column).is_err()) {
+            return Err(TableError::InvalidSpec { reason: format!("there is no column '{missing}' to partition by") });
+        }
+        let created = CreateBuilder::new()
+            .with_log_store(handle.log_store.clone())
+            .with_columns(delta_columns(&columns)?)
+            .with_partition_columns(spec.partitioned_by.clone())
+            .with_configuration(spec.properties.iter().map(|(name, value)| (name.clone(), Some(value.clone()))))
+            .with_save_mode(SaveMode::ErrorIfExists)
+            .await;
+        match created {
+            Ok(_) => Self::open(location).await,
+            Err(error) => Err(verb_error(&handle, "CREATE EXTERNAL TABLE", error)),
+        }
+    }
+}
+
+#[async_trait]
+impl EditableTable for DeltaTable {
+    async fn owner(&self) -> Result<Option<String>, TableError> {
+        let state = self.newest().await?;
+        Ok(state.metadata().configuration().get(OWNER).cloned())
+    }
+
+    /// A statement is a transaction of its own, so one that lost against another writer is done again from its beginning,
+    /// over what that writer left. The library alone would also give up appends beside a delete, which touch nothing that
+    /// it removed.
+    async fn apply(&self, session: &SessionState, verb: Verb) -> Result<Done, TableError> {
+        // Nodes of the library's plans are made real by its own planner.
+        let builder = SessionStateBuilder::new_from_existing(session.clone());
+        let session = Arc::new(builder.with_query_planner(DeltaPlanner::new()).build());
+        for _ in 1..ATTEMPTS {
+            match self.attempt(&session, verb.clone()).await {
+                Err(TableError::Conflict { .. }) => {}
+                done => return done,
+            }
+        }
+        self.attempt(&session, verb).await
+    }
+}
+
+impl DeltaTable {
+    async fn attempt(&self, session: &Arc<SessionState>, verb: Verb) -> Result<Done, TableError> {
+        let name = verb_name(&verb);
+        let mut table = deltalake_core::DeltaTable::new(self.handle().log_store.clone());
+        table.load().await.map_err(|error| self.handle().error("reading the log", error))?;
+        let rules = rules(&table);
+        let run = Run { table, session: session.clone() };
+        let (table, done) = run.verb(verb).await.map_err(|error| match error {
+            Failed::Library(error) => match verb_error(self.handle(), name, error) {
+                TableError::Verb { location, verb, reason } if reason.contains(BROKEN) => {
+                    let reason = reason.split_once(INVALID).map_or(reason.as_str(), |(_, reason)| reason);
+                    TableError::Verb { location, verb, reason: format!("{}\n{rules}", reason.trim_end()) }
+                }
+                error => error,
+            },
+            Failed::Ours(reason) => {
+                TableError::Verb { location: self.handle().location.to_string(), verb: name, reason }
+            }
+        })?;
+        let version = i64::try_from(table.version().unwrap_or_default()).unwrap_or(i64::MAX);
+        Ok(Done { version, ..done })
+    }
+}
+
+/// What the library says of rows that break a rule, without saying which.
+const BROKEN: &str = "failed validation check";
+const INVALID: &str = "Invalid data found: ";
+
+/// The constraints of a table in words.
+fn rules(table: &deltalake_core::DeltaTable) -> String {
+    let Ok(snapshot) = table.snapshot() else { return String::new() };
+    let configuration = snapshot.metadata().configuration();
+    let rule =
+        |(key, check): (&String, &String)| Some(format!("{} CHECK ({check})", key.strip_prefix("delta.constraints.")?));
+    let rules: Vec<String> = configuration.iter().filter_map(rule).collect();
+    format!("its constraints are: {}", rules.join(", "))
+}
+
+enum Failed {
+    Library(DeltaTableError),
+    Ours(String),
+}
+
+impl From<DeltaTableError> for Failed {
+    fn from(error: DeltaTableError) -> Self {
+        Self::Library(error)
+    }
+}
+
+type Outcome = Result<(deltalake_core::DeltaTable, Done), Failed>;
+
+struct Run {
+    table: deltalake_core::DeltaTable,
+    session: Arc<SessionState>,
+}
+
+impl Run {
+    async fn verb(self, verb: Verb) -> Outcome {
+        match verb {
+            Verb::Append(rows) => self.write(rows, SaveMode::Append).await,
+            Verb::Overwrite(rows) => self.write(rows, SaveMode::Overwrite).await,
+            Verb::Delete { condition } => {
+                let mut delete = self.table.delete().with_session_state(self.session).with_commit_properties(commit());
+                if let Some(condition) = condition {
+                    delete = delete.with_predicate(condition);
+                }
+                let (table, metrics) = delete.await?;
+                let figures = files(metrics.num_added_files, metrics.num_removed_files);
+                Ok((table, Done { rows: metrics.num_deleted_rows.map(|rows| rows as u64), figures, version: 0 }))
+            }
+            Verb::Update { assignments, condition } => {
+                let mut update = self.table.update().with_session_state(self.session).with_commit_properties(commit());
+                for (column, value) in assignments {
+                    update = update.with_update(column.as_str(), value);
+                }
+                if let Some(condition) = condition {
+                    update = update.with_predicate(condition);
+                }
+                let (table, metrics) = update.await?;
+                let figures = files(metrics.num_added_files, metrics.num_removed_files);
+                Ok((table, Done { rows: Some(metrics.num_updated_rows as u64), figures, version: 0 }))
+            }
+            Verb::Merge(merge) => self.merge(*merge).await,
+            Verb::AddColumns(columns) => {
+                let fields = delta_columns(&columns).map_err(|error| Failed::Ours(error.to_string()))?;
+                let table = self.table.add_columns().with_fields(fields).with_commit_properties(commit()).await?;
+                Ok((table, Done::default()))
+            }
+            Verb::RenameColumn { .. } | Verb::DropColumn(_) => Err(Failed::Ours(
+                "columns are renamed and dropped by column mapping, which is read and not written".into(),
+            )),
+            Verb::WidenColumn { .. } => {
+                Err(Failed::Ours("types are widened by the table feature typeWidening, which is not written".into()))
+            }
+            Verb::DropNotNull(column) => {
+                let altered = self.table.drop_column_not_null().with_column(column).with_commit_properties(commit());
+                Ok((altered.await?, Done::default()))
+            }
+            Verb::AddConstraint { name, check } => {
+                let altered = self.table.add_constraint().with_constraint(name, check);
+                let altered = altered.with_session_state(self.session).with_commit_properties(commit());
+                Ok((altered.await?, Done::default()))
+            }
+            Verb::DropConstraint { name, if_exists } => {
+                let altered = self.table.drop_constraints().with_constraint(name).with_raise_if_not_exists(!if_exists);
+                Ok((altered.with_commit_properties(commit()).await?, Done::default()))
+            }
+            Verb::SetProperties(properties) => {
+                let properties: HashMap<String, String> = properties.into_iter().collect();
+                let altered = self.table.set_tbl_properties().with_properties(properties);
+                Ok((altered.with_commit_properties(commit()).await?, Done::default()))
+            }
+            Verb::Compact { z_order } => {
+                let kind = if z_order.is_empty() { OptimizeType::Compact } else { OptimizeType::ZOrder(z_order) };
+                let optimize = self.table.optimize().with_type(kind).with_commit_properties(commit());
+                let (table, metrics) = optimize.await?;
+                let figures = files(metrics.num_files_added as usize, metrics.num_files_removed as usize);
+                Ok((table, Done { figures, ..Done::default() }))
+            }
+            Verb::Clean { everything, retain_hours, dry_run } => {
+                let mode = if everything { VacuumMode::Full } else { VacuumMode::Lite };
+                let mut vacuum = self.table.vacuum().with_mode(mode).with_dry_run(dry_run);
+                if let Some(hours) = retain_hours {
+                    let hours = i64::try_from(hours).ok().and_then(Duration::try_hours);
+                    vacuum =
+                        vacuum.with_retention_period(hours.ok_or_else(|| Failed::Ours("that is too long".into()))?);
+                }
+                let (table, metrics) = vacuum.with_commit_properties(commit()).await?;
+                let figures = vec![("files_removed", metrics.files_deleted.len() as u64)];
+                Ok((table, Done { figures, ..Done::default() }))
+            }
+            Verb::Restore { version } => {
+                let version = u64::try_from(version).map_err(|_| Failed::Ours("versions count from 0".into()))?;
+                let restore = self.table.restore().with_version_to_restore(version).with_commit_properties(commit());
+                let (table, metrics) = restore.await?;
+                let figures = vec![
+                    ("files_removed", metrics.num_removed_file as u64),
+                    ("files_restored", metrics.num_restored_file as u64),
+                ];
+                Ok((table, Done { figures, ..Done::default() }))
+            }
+        }
+    }
+
+    async fn write(self, rows: LogicalPlan, mode: SaveMode) -> Outcome {
+        let log_store = self.table.log_store();
+        let write = self.table.write([]).with_input_plan(rows).with_save_mode(mode);
+        let table = write.with_session_state(self.session).with_commit_properties(commit()).await?;
+        // The library counts, but tells the log alone.
+        let entry = match table.version() {
+            Some(version) => log_store.read_commit_entry(version).await?,
+            None => None,
+        };
+        let rows = entry.and_then(|entry| rows_written(&entry));
+        Ok((table, Done { rows, ..Done::default() }))
+    }
+
+    async fn merge(self, merge: MergeVerb) -> Outcome {
+        let source = DataFrame::new(self.session.as_ref().clone(), merge.source);
+        let mut builder = self
+            .table
+            .merge(source, merge.on)
+            .with_target_alias(merge.target_alias)
+            .with_source_alias(merge.source_alias)
+            .with_session_state(self.session)
+            .with_commit_properties(commit());
+        for clause in merge.clauses {
+            builder = match clause {
+                MergeClause::UpdateMatched { condition, assignments } => {
+                    builder.when_matched_update(|mut update| {
+                        for (column, value) in assignments {
+                            update = update.update(column.as_str(), value);
+                        }
+                        condition.into_iter().fold(update, |update, condition| update.predicate(condition))
+                    })?
+                }
+                MergeClause::DeleteMatched { condition } => builder.when_matched_delete(|delete| {
+                    condition.into_iter().fold(delete, |delete, condition| delete.predicate(condition))
+                })?,
+                MergeClause::Insert { condition, values } => builder.when_not_matched_insert(|mut insert| {
+                    for (column, value) in values {
+                        insert = insert.set(column.as_str(), value);
+                    }
+                    condition.into_iter().fold(insert, |insert, condition| insert.predicate(condition))
+                })?,
+                MergeClause::UpdateUnmatched { condition, assignments } => {
+                    builder.when_not_matched_by_source_update(|mut update| {
+                        for (column, value) in assignments {
+                            update = update.update(column.as_str(), value);
+                        }
+                        condition.into_iter().fold(update, |update, condition| update.predicate(condition))
+                    })?
+                }
+                MergeClause::DeleteUnmatched { condition } => builder.when_not_matched_by_source_delete(|delete| {
+                    condition.into_iter().fold(delete, |delete, condition| delete.predicate(condition))
+                })?,
+            };
+        }
+        let (table, metrics) = builder.await?;
+        let counts = [
+            ("rows_inserted", metrics.num_target_rows_inserted as u64),
+            ("rows_updated", metrics.num_target_rows_updated as u64),
+            ("rows_deleted", metrics.num_target_rows_deleted as u64),
+        ];
+        let rows = Some(counts.iter().map(|(_, count)| count).sum());
+        let mut figures = counts.to_vec();
+        figures.extend(files(metrics.num_target_files_added, metrics.num_target_files_removed));
+        Ok((table, Done { rows, figures, version: 0 }))
+    }
+}
+
+fn commit() -> CommitProperties {
+    CommitProperties::default().with_max_retries(COMMIT_ATTEMPTS)
+}
+
+fn files(added: usize, removed: usize) -> Vec<(&'static str, u64)> {
+    vec![("files_added", added as u64), ("files_removed", removed as u64)]
+}
+
+/// `operationMetrics.num_added_rows` of a log entry.
+fn rows_written(entry: &[u8]) -> Option<u64> {
+    let info = entry.split(|byte| *byte == b'\n').find_map(|line| {
+        let action: serde_json::Value = serde_json::from_slice(line).ok()?;
+        action.get("commitInfo").cloned()
+    })?;
+    let rows = info.get("operationMetrics")?.get("num_added_rows")?;
+    rows.as_u64().or_else(|| rows.as_str()?.parse().ok())
+}
+
+fn verb_name(verb: &Verb) -> &'static str {
+    match verb {
+        Verb::Append(_) => "INSERT",
+        Verb::Overwrite(_) => "INSERT OVERWRITE",
+        Verb::Delete { .. } => "DELETE",
+        Verb::Update { .. } => "UPDATE",
+        Verb::Merge(_) => "MERGE",
+        Verb::AddColumns(_) => "ADD COLUMNS",
+        Verb::RenameColumn { .. } => "RENAME COLUMN",
+        Verb::DropColumn(_) => "DROP COLUMN",
+        Verb::WidenColumn { .. } => "ALTER COLUMN TYPE",
+        Verb::DropNotNull(_) => "DROP NOT NULL",
+        Verb::AddConstraint { .. } => "ADD CONSTRAINT",
+        Verb::DropConstraint { .. } => "DROP CONSTRAINT",
+        Verb::SetProperties(_) => "SET TBLPROPERTIES",
+        Verb::Compact { .. } => "OPTIMIZE",
+        Verb::Clean { .. } => "VACUUM",
+        Verb::Restore { .. } => "RESTORE",
+    }
+}
+
+/// What the library says, told apart: lost against another writer, not for this table, or the storage.
+fn verb_error(handle: &Handle, verb: &'static str, error: DeltaTableError) -> TableError {
+    let location = handle.location.to_string();
+    if is_conflict(&error) {
+        return TableError::Conflict { location, attempts: ATTEMPTS as u64 };
+    }
+    match handle.error("changing the table", error) {
+        TableError::Storage { source, .. } if !is_of_storage(source.as_ref()) => {
+            TableError::Verb { location, verb, reason: source.to_string() }
+        }
+        error => error,
+    }
+}
+
+/// Whether the storage below failed, and not what was asked for.
+fn is_of_storage(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<object_store::Error>() || error.is::<std::io::Error>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}

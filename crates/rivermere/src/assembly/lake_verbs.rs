@@ -1,0 +1,393 @@
+//! Statements about tables of the lake: which table is meant, whether it may be changed, and the answer.
+
+use super::commands::{datafusion_problem, plan_query, problem};
+use super::platform::Running;
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use datafusion::common::{Column, ScalarValue};
+use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, lit};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Ident, TableFactor};
+use rivermere_base::Code;
+use rivermere_delta::DeltaTable;
+use rivermere_serve::{ProblemKind, SqlOutput, SqlProblem};
+use rivermere_sql::{
+    Alteration, AsOf, CreateExternal, ExternalTable, Insert, LakeStatement, LakeVerb, Merge, MergeDo, MergeWhen,
+    Parsed, Script, SqlError, Statement, Target, ViewDefinition, expression_text, suggestion, timestamp_us,
+};
+use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, Table, TableError, TableSpec, Verb};
+use std::sync::Arc;
+
+/// Versions that DESCRIBE HISTORY shows when it is not told how many.
+const HISTORY: usize = 1_000;
+
+/// A table that a statement is about.
+struct Found {
+    place: String,
+    /// The view that it stores.
+    view: Option<Arc<ViewDefinition>>,
+    /// What expressions may call it by.
+    name: String,
+}
+
+pub(super) async fn run(
+    running: &Arc<Running>,
+    statement: &LakeStatement,
+    parsed: &Parsed,
+) -> Result<SqlOutput, SqlProblem> {
+    let found = find(running, &statement.target)?;
+    let verb = match &statement.verb {
+        LakeVerb::History { limit } => {
+            let table = running.lake.table(&found.place).await.map_err(told)?;
+            return history(table.history(limit.unwrap_or(HISTORY)).await.map_err(told)?);
+        }
+        verb => verb,
+    };
+    let table = open(running, &found, !matches!(verb, LakeVerb::Optimize { .. } | LakeVerb::Vacuum { .. })).await?;
+    let columns = table.schema().await.map_err(told)?;
+    let check = |assignments: &[(Ident, SqlExpr)]| {
+        assignments.iter().try_for_each(|(column, _)| known(&columns, &column.value, &found.name).map(drop))
+    };
+    let verb = match verb {
+        LakeVerb::Delete { condition } => Verb::Delete { condition: condition.as_ref().map(text).transpose()? },
+        LakeVerb::Update { assignments, condition } => {
+            check(assignments)?;
+            let condition = condition.as_ref().map(text).transpose()?;
+            Verb::Update { assignments: texts(assignments)?, condition }
+        }
+        LakeVerb::Merge(merge) => Verb::Merge(Box::new(merged(running, merge, &columns, &found, parsed).await?)),
+        LakeVerb::Alter(alteration) => altered(alteration, &columns, &found, parsed)?,
+        LakeVerb::Optimize { z_order } => {
+            let columns = z_order.iter().map(|column| known(&columns, &column.value, &found.name));
+            Verb::Compact {
+                z_order: columns.map(|field| Ok(field?.name().clone())).collect::<Result<_, SqlProblem>>()?,
+            }
+        }
+        LakeVerb::Vacuum { full, retain_hours, dry_run } => {
+            Verb::Clean { everything: *full, retain_hours: *retain_hours, dry_run: *dry_run }
+        }
+        LakeVerb::Restore { to } => Verb::Restore { version: version(&table, to).await? },
+        // Answered above.
+        LakeVerb::History { .. } => return history(vec![]),
+    };
+    let session = running.new_session().map_err(datafusion_problem)?;
+    done(table.apply(&session.state(), verb).await.map_err(told)?)
+}
+
+/// `INSERT INTO` or `INSERT OVERWRITE` a table of the lake.
+pub(super) async fn insert(running: &Arc<Running>, insert: &Insert, parsed: &Parsed) -> Result<SqlOutput, SqlProblem> {
+    let found = find(running, &insert.table)?;
+    let table = open(running, &found, true).await?;
+    let schema = table.schema().await.map_err(told)?;
+    let names = match insert.columns.as_slice() {
+        [] => schema.fields().iter().map(|field| field.name().clone()).collect(),
+        given => {
+            let field = |column: &Ident| {
+                let column = rivermere_sql::normalised(column);
+                known(&schema, &column.value, &found.name).map(|field| field.name().clone())
+            };
+            given.iter().map(field).collect::<Result<Vec<_>, _>>()?
+        }
+    };
+    let session = running.new_session().map_err(datafusion_problem)?;
+    let plan = plan_query(running, &session, &insert.query, parsed).await?;
+    let width = plan.schema().fields().len();
+    if width != names.len() {
+        let message = format!("{width} values for the {} columns of '{}'", names.len(), found.name);
+        return Err(problem(SqlError::new(Code(7027), message).at(parsed.location.clone())));
+    }
+    let rows = in_table_order(plan, &names, &schema)?;
+    let verb = if insert.overwrite { Verb::Overwrite(rows) } else { Verb::Append(rows) };
+    done(table.apply(&session.state(), verb).await.map_err(told)?)
+}
+
+/// Makes the table, if columns are given and there is none; else it must be there.
+pub(super) async fn ensure(
+    running: &Running,
+    create: &CreateExternal,
+    parsed: &Parsed,
+) -> Result<ExternalTable, SqlProblem> {
+    let found = running.lake.table(&create.location).await;
+    let table = match found {
+        Err(TableError::Missing { .. }) if !create.columns.is_empty() => {
+            let schema = create.schema(parsed).map_err(problem)?;
+            let pair = |(name, value, _): &(String, String, _)| (name.clone(), value.clone());
+            let spec = TableSpec {
+                schema,
+                partitioned_by: create.partitioned_by.iter().map(|column| column.value.clone()).collect(),
+                properties: create.properties.iter().map(pair).collect(),
+            };
+            running.lake.create(&create.location, &spec).await.map_err(told)?
+        }
+        Err(error @ TableError::Missing { .. }) => {
+            return Err(told(error).with_hint("give its columns, and it is made"));
+        }
+        found => found.map_err(told)?,
+    };
+    if !create.columns.is_empty() {
+        let (have, given) = (table.schema().await.map_err(told)?, create.schema(parsed).map_err(problem)?);
+        let given = rivermere_delta::table_schema(&given).map_err(told)?;
+        let alike =
+            |field: &FieldRef, other: &FieldRef| field.name() == other.name() && field.data_type() == other.data_type();
+        let same = have.fields().len() == given.fields().len();
+        if !same || !have.fields().iter().zip(given.fields()).all(|(field, other)| alike(field, other)) {
+            let shown: Vec<String> =
+                have.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+            let message =
+                format!("the table at '{}' is there with other columns: {}", create.location, shown.join(", "));
+            return Err(SqlProblem::new(Code(7028), message).with_hint("leave the columns out to take it as it is"));
+        }
+    }
+    Ok(create.define(parsed))
+}
+
+fn find(running: &Running, target: &Target) -> Result<Found, SqlProblem> {
+    let name = match target {
+        Target::Place { location, .. } => {
+            return Ok(Found { place: location.clone(), view: None, name: "target".into() });
+        }
+        Target::Name(name) => &name.value,
+    };
+    if let Some(external) = running.externals.read().get(name) {
+        return Ok(Found { place: external.location.clone(), view: None, name: name.clone() });
+    }
+    let view = running.views.get(name).map(|cell| cell.view.clone());
+    match view {
+        Some(view) if view.stored_as.is_some() => {
+            Ok(Found { place: running.lake.shown(&view), view: Some(view), name: name.clone() })
+        }
+        Some(_) => {
+            let hint = "STORED AS DELTA keeps a view as a table, too";
+            Err(SqlProblem::new(Code(7029), format!("'{name}' is a view that is not kept in the lake")).with_hint(hint))
+        }
+        None if running.tables.read().contains_key(name) => {
+            let message = format!("'{name}' is a table over a topic or a file, which is only added to or read");
+            Err(SqlProblem::new(Code(7029), message)
+                .with_hint("a table of the lake: CREATE EXTERNAL TABLE, or delta('place')"))
+        }
+        None => {
+            let externals = running.externals.read();
+            let mut problem =
+                SqlProblem::new(Code(3002), format!("table '{name}' does not exist")).with_kind(ProblemKind::NotFound);
+            problem.hint = suggestion(name, externals.keys().map(String::as_str));
+            Err(problem)
+        }
+    }
+}
+
+/// The table; with `changes`, one whose rows are nobody else's.
+async fn open(running: &Running, found: &Found, changes: bool) -> Result<DeltaTable, SqlProblem> {
+    let theirs = |view: &str| {
+        SqlProblem::new(Code(7026), format!("'{view}' is a view: its rows come from its query"))
+            .with_hint("OPTIMIZE, VACUUM and DESCRIBE HISTORY work on its table")
+    };
+    if let Some(view) = found.view.as_ref().filter(|_| changes) {
+        return Err(theirs(&view.name));
+    }
+    let table = running.lake.table(&found.place).await.map_err(told)?;
+    if changes && let Some(owner) = table.owner().await.map_err(told)? {
+        let view = owner.rsplit('/').next().unwrap_or(&owner);
+        if running.views.get(view).is_some_and(|cell| cell.view.stored_as.is_some()) {
+            return Err(theirs(view));
+        }
+    }
+    Ok(table)
+}
+
+fn known<'a>(columns: &'a SchemaRef, name: &str, table: &str) -> Result<&'a FieldRef, SqlProblem> {
+    columns.fields().iter().find(|field| field.name() == name).ok_or_else(|| {
+        let mut problem = SqlProblem::new(Code(3002), format!("column '{name}' does not exist in '{table}'"));
+        problem.hint = suggestion(name, columns.fields().iter().map(|field| field.name().as_str()));
+        problem
+    })
+}
+
+fn text(expr: &SqlExpr) -> Result<String, SqlProblem> {
+    expression_text(expr).map_err(problem)
+}
+
+fn texts(assignments: &[(Ident, SqlExpr)]) -> Result<Vec<(String, String)>, SqlProblem> {
+    assignments.iter().map(|(column, value)| Ok((column.value.clone(), text(value)?))).collect()
+}
+
+fn altered(alteration: &Alteration, columns: &SchemaRef, found: &Found, parsed: &Parsed) -> Result<Verb, SqlProblem> {
+    let known = |column: &Ident| known(columns, &column.value, &found.name).map(|field| field.name().clone());
+    Ok(match alteration {
+        Alteration::AddColumns(added) => {
+            let schema = rivermere_sql::columns_of(added, parsed).map_err(problem)?;
+            if let Some(field) = schema.fields().iter().find(|field| columns.index_of(field.name()).is_ok()) {
+                return Err(SqlProblem::new(Code(3006), format!("column '{}' is there already", field.name())));
+            }
+            if let Some(field) = schema.fields().iter().find(|field| !field.is_nullable()) {
+                let message =
+                    format!("column '{}' cannot be NOT NULL: rows that are there have no value", field.name());
+                return Err(SqlProblem::new(Code(7027), message));
+            }
+            Verb::AddColumns(rivermere_delta::table_schema(&schema).map_err(told)?)
+        }
+        Alteration::RenameColumn { from, to } => Verb::RenameColumn { from: known(from)?, to: to.value.clone() },
+        Alteration::DropColumn(column) => Verb::DropColumn(known(column)?),
+        Alteration::WidenColumn { column, to } => {
+            Verb::WidenColumn { column: known(column)?, to: rivermere_sql::data_type_of(to, parsed).map_err(problem)? }
+        }
+        Alteration::DropNotNull(column) => Verb::DropNotNull(known(column)?),
+        Alteration::AddConstraint { name, check } => {
+            Verb::AddConstraint { name: name.value.clone(), check: text(check)? }
+        }
+        Alteration::DropConstraint { name, if_exists } => {
+            Verb::DropConstraint { name: name.value.clone(), if_exists: *if_exists }
+        }
+        Alteration::SetProperties(properties) => {
+            Verb::SetProperties(properties.iter().map(|(name, value, _)| (name.clone(), value.clone())).collect())
+        }
+    })
+}
+
+async fn merged(
+    running: &Arc<Running>,
+    merge: &Merge,
+    columns: &SchemaRef,
+    found: &Found,
+    parsed: &Parsed,
+) -> Result<MergeVerb, SqlProblem> {
+    let source_alias = alias(&merge.source).ok_or_else(|| {
+        SqlProblem::new(Code(3001), "the source of a MERGE needs a name").with_hint("USING (SELECT …) AS s")
+    })?;
+    let query = format!("SELECT * FROM {}", merge.source);
+    let script = Script::parse("MERGE", &query).map_err(problem)?;
+    let session = running.new_session().map_err(datafusion_problem)?;
+    let source = match script.statements().first().map(|parsed| &parsed.statement) {
+        Some(Statement::Query(query)) => plan_query(running, &session, query, parsed).await?,
+        _ => return Err(SqlProblem::new(Code(3001), "the source of a MERGE is a table or a query")),
+    };
+    let all = || {
+        columns.fields().iter().map(|field| {
+            let name = field.name();
+            if source.schema().index_of_column_by_name(None, name).is_none() {
+                let message = format!("the source '{source_alias}' has no column '{name}', which * would take");
+                return Err(SqlProblem::new(Code(3002), message));
+            }
+            Ok((name.clone(), format!("{}.{}", quoted(&source_alias), quoted(name))))
+        })
+    };
+    let given = |pairs: &[(Ident, SqlExpr)]| -> Result<Vec<(String, String)>, SqlProblem> {
+        if pairs.is_empty() {
+            return all().collect();
+        }
+        pairs.iter().try_for_each(|(column, _)| known(columns, &column.value, &found.name).map(drop))?;
+        texts(pairs)
+    };
+    let mut clauses = vec![];
+    for clause in &merge.clauses {
+        let condition = clause.condition.as_ref().map(text).transpose()?;
+        clauses.push(match (clause.when, &clause.action) {
+            (MergeWhen::Matched, MergeDo::Update(pairs)) => {
+                MergeClause::UpdateMatched { condition, assignments: given(pairs)? }
+            }
+            (MergeWhen::NotMatchedBySource, MergeDo::Update(pairs)) => {
+                MergeClause::UpdateUnmatched { condition, assignments: given(pairs)? }
+            }
+            (MergeWhen::Matched, _) => MergeClause::DeleteMatched { condition },
+            (MergeWhen::NotMatchedBySource, _) => MergeClause::DeleteUnmatched { condition },
+            (MergeWhen::NotMatched, MergeDo::Insert(pairs)) => MergeClause::Insert { condition, values: given(pairs)? },
+            (MergeWhen::NotMatched, _) => return Err(SqlProblem::new(Code(3001), "a row without a match is inserted")),
+        });
+    }
+    let target_alias = merge.target_alias.as_ref().map_or(found.name.clone(), |alias| alias.value.clone());
+    Ok(MergeVerb { source, target_alias, source_alias, on: text(&merge.on)?, clauses })
+}
+
+/// What expressions call a relation by.
+fn alias(factor: &TableFactor) -> Option<String> {
+    let (name, alias) = match factor {
+        TableFactor::Table { name, alias, .. } | TableFactor::Function { name, alias, .. } => {
+            (name.0.last().and_then(|part| part.as_ident()), alias)
+        }
+        TableFactor::Derived { alias, .. } | TableFactor::TableFunction { alias, .. } => (None, alias),
+        _ => return None,
+    };
+    let ident = alias.as_ref().map(|alias| &alias.name).or(name)?;
+    Some(rivermere_sql::normalised(ident).value)
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+async fn version(table: &DeltaTable, to: &AsOf) -> Result<i64, SqlProblem> {
+    match to {
+        AsOf::Version(version) => Ok(*version),
+        AsOf::Timestamp(text) => table.version_at(timestamp_us(text).map_err(problem)? / 1_000).await.map_err(told),
+    }
+}
+
+/// The columns of a plan, named in order by `names`, as those of the table; a column that is not named is null.
+fn in_table_order(plan: LogicalPlan, names: &[String], schema: &SchemaRef) -> Result<LogicalPlan, SqlProblem> {
+    let mut columns = vec![];
+    for field in schema.fields() {
+        let value = match names.iter().position(|name| name == field.name()) {
+            Some(at) => {
+                let column = Expr::Column(Column::from(plan.schema().qualified_field(at)));
+                column.cast_to(field.data_type(), plan.schema()).map_err(datafusion_problem)?
+            }
+            None if field.is_nullable() => lit(ScalarValue::try_from(field.data_type()).map_err(datafusion_problem)?),
+            None => return Err(SqlProblem::new(Code(7027), format!("column '{}' may not be null", field.name()))),
+        };
+        columns.push(value.alias(field.name()));
+    }
+    LogicalPlanBuilder::from(plan).project(columns).and_then(LogicalPlanBuilder::build).map_err(datafusion_problem)
+}
+
+fn done(done: Done) -> Result<SqlOutput, SqlProblem> {
+    let rows = done.rows.map(|rows| ("rows", rows));
+    let version = [("version", u64::try_from(done.version).unwrap_or_default())];
+    let figures: Vec<(&str, u64)> = rows.into_iter().chain(done.figures).chain(version).collect();
+    let fields: Vec<Field> = figures.iter().map(|(name, _)| Field::new(*name, DataType::Int64, false)).collect();
+    let column = |(_, value): &(&str, u64)| {
+        Arc::new(Int64Array::from(vec![i64::try_from(*value).unwrap_or(i64::MAX)])) as ArrayRef
+    };
+    output(fields, figures.iter().map(column).collect())
+}
+
+fn history(versions: Vec<rivermere_table::TableVersion>) -> Result<SqlOutput, SqlProblem> {
+    let each = |text: fn(&rivermere_table::TableVersion) -> Option<&str>| {
+        Arc::new(versions.iter().map(text).collect::<StringArray>()) as ArrayRef
+    };
+    let times = versions.iter().map(|version| version.committed_ms.and_then(|ms| ms.checked_mul(1_000)));
+    let fields = vec![
+        Field::new("version", DataType::Int64, false),
+        Field::new("committed_at", DataType::Timestamp(TimeUnit::Microsecond, None), true),
+        Field::new("operation", DataType::Utf8, true),
+        Field::new("parameters", DataType::Utf8, true),
+        Field::new("engine", DataType::Utf8, true),
+    ];
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(versions.iter().map(|version| version.version).collect::<Int64Array>()),
+        Arc::new(times.collect::<TimestampMicrosecondArray>()),
+        each(|version| version.operation.as_deref()),
+        each(|version| version.parameters.as_deref()),
+        each(|version| version.engine.as_deref()),
+    ];
+    output(fields, columns)
+}
+
+fn output(fields: Vec<Field>, columns: Vec<ArrayRef>) -> Result<SqlOutput, SqlProblem> {
+    let schema = Arc::new(Schema::new(fields));
+    let batch = RecordBatch::try_new(schema.clone(), columns)
+        .map_err(|error| SqlProblem::new(Code(7030), error.to_string()).with_kind(ProblemKind::Internal))?;
+    Ok(SqlOutput { schema, batches: vec![batch] })
+}
+
+/// An error of a table with its code taken apart from its text.
+pub(super) fn told(error: TableError) -> SqlProblem {
+    let kind = match &error {
+        TableError::Missing { .. } | TableError::MissingVersion { .. } => ProblemKind::NotFound,
+        TableError::Storage { .. } | TableError::Full { .. } => ProblemKind::Internal,
+        _ => ProblemKind::Invalid,
+    };
+    let text = error.to_string();
+    let apart = text
+        .split_once(": ")
+        .and_then(|(code, message)| Some((code.strip_prefix("RM-")?.parse().ok()?, message.to_string())));
+    let (code, message) = apart.unwrap_or((5010, text));
+    SqlProblem::new(Code(code), message).with_kind(kind)
+}

@@ -1,0 +1,76 @@
+//! `t VERSION AS OF 3` and `t TIMESTAMP AS OF '…'` as calls, because DataFusion's planner would pass over them in silence.
+//!
+//! `t VERSION AS OF 3` becomes `table_as_of('t', 3)`. What is named by its place has the version as an argument already:
+//! `delta('place', 3)`.
+
+use super::statements::normalise;
+use crate::error::{Source, SqlError};
+use datafusion::sql::sqlparser::ast::{
+    Expr, FunctionArg, FunctionArgExpr, Ident, ObjectName, Query, Spanned, TableFactor, TableFunctionArgs,
+    TableVersion, Value, VisitMut, VisitorMut,
+};
+use std::ops::ControlFlow;
+
+/// The table function that reads a named table at a version.
+pub const TABLE_AS_OF: &str = "table_as_of";
+
+/// Rewrites every table at a version of a query, in place.
+pub(super) fn rewrite(query: &mut Query, source: &Source) -> Result<(), SqlError> {
+    match query.visit(&mut Versions { source }) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(error) => Err(*error),
+    }
+}
+
+struct Versions<'a> {
+    source: &'a Source,
+}
+
+impl VisitorMut for Versions<'_> {
+    type Break = Box<SqlError>;
+
+    fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
+        let TableFactor::Table { name, args, version, alias, .. } = factor else { return ControlFlow::Continue(()) };
+        let wrong = |what: String, hint: &str| {
+            let error = SqlError::new(SqlError::SYNTAX, what).hint(hint).at(self.source.location(name.span()));
+            ControlFlow::Break(Box::new(error))
+        };
+        let at = match version.take() {
+            None => return ControlFlow::Continue(()),
+            Some(TableVersion::VersionAsOf(at) | TableVersion::TimestampAsOf(at)) => plain(at),
+            Some(other) => {
+                return wrong(format!("'{name} {other}' is not there"), "VERSION AS OF n, or TIMESTAMP AS OF 'time'");
+            }
+        };
+        let argument = |expr: Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+        match (args.as_mut(), name.0.as_slice()) {
+            (Some(_), _) => return wrong(format!("a version of '{name}'"), "delta('place', version)"),
+            (None, [only]) => {
+                let Some(ident) = only.as_ident().map(normalise) else { return ControlFlow::Continue(()) };
+                let text = Expr::value(Value::SingleQuotedString(ident.value.clone()));
+                let given = vec![argument(text), argument(at)];
+                *args = Some(TableFunctionArgs { args: given, settings: None });
+                // It is still called by its name.
+                if alias.is_none() {
+                    *alias = Some(datafusion::sql::sqlparser::ast::TableAlias {
+                        explicit: true,
+                        name: ident,
+                        columns: vec![],
+                        at: None,
+                    });
+                }
+                *name = ObjectName::from(vec![Ident::new(TABLE_AS_OF)]);
+            }
+            _ => return wrong(format!("'{name}' has a schema, which tables here have not"), "leave the schema out"),
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// `TIMESTAMP '…'` as the text alone.
+fn plain(at: Expr) -> Expr {
+    match at {
+        Expr::TypedString(typed) => Expr::Value(typed.value),
+        other => other,
+    }
+}

@@ -1,0 +1,123 @@
+//! What statements do to a table: the verbs that every format has, in words that no format owns.
+//!
+//! Expressions are SQL text over the columns of the table (and, in a merge, of the source), read by the session that comes
+//! with them, so that a condition means the same as in a SELECT of that session.
+
+use crate::{Table, TableError};
+use arrow::datatypes::{DataType, SchemaRef};
+use async_trait::async_trait;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+
+/// A table to be made.
+#[derive(Clone, Debug)]
+pub struct TableSpec {
+    pub schema: SchemaRef,
+    /// Columns whose values are folders; none of them may be the only column.
+    pub partitioned_by: Vec<String>,
+    /// Properties in the words of the format.
+    pub properties: Vec<(String, String)>,
+}
+
+/// One change of a table. Each is one commit, or none when there is nothing to do.
+#[derive(Clone, Debug)]
+pub enum Verb {
+    /// Adds the rows of a plan, whose columns are those of the table.
+    Append(LogicalPlan),
+    /// Puts the rows of a plan in the place of all rows; older versions stay readable.
+    Overwrite(LogicalPlan),
+    /// Removes the rows where the condition is true; all without one.
+    Delete {
+        condition: Option<String>,
+    },
+    /// Sets columns in the rows where the condition is true.
+    Update {
+        assignments: Vec<(String, String)>,
+        condition: Option<String>,
+    },
+    Merge(Box<MergeVerb>),
+    /// Adds nullable columns at the end.
+    AddColumns(SchemaRef),
+    RenameColumn {
+        from: String,
+        to: String,
+    },
+    DropColumn(String),
+    /// Gives a column a wider type.
+    WidenColumn {
+        column: String,
+        to: DataType,
+    },
+    DropNotNull(String),
+    /// Rows that are there must satisfy it, too.
+    AddConstraint {
+        name: String,
+        check: String,
+    },
+    DropConstraint {
+        name: String,
+        if_exists: bool,
+    },
+    SetProperties(Vec<(String, String)>),
+    /// Puts small files together; with columns, sorts along a curve through them. Rows stay the same.
+    Compact {
+        z_order: Vec<String>,
+    },
+    /// Removes files that no version of the last `retain_hours` names; the table's own retention when that is left out.
+    Clean {
+        everything: bool,
+        retain_hours: Option<u64>,
+        dry_run: bool,
+    },
+    /// Makes an earlier version the newest.
+    Restore {
+        version: i64,
+    },
+}
+
+/// `MERGE`: what happens to rows of the table and of a source that match.
+#[derive(Clone, Debug)]
+pub struct MergeVerb {
+    pub source: LogicalPlan,
+    /// The names that expressions call the two by.
+    pub target_alias: String,
+    pub source_alias: String,
+    pub on: String,
+    /// In the order they are tried.
+    pub clauses: Vec<MergeClause>,
+}
+
+/// The first clause whose condition is true is done.
+#[derive(Clone, Debug)]
+pub enum MergeClause {
+    UpdateMatched { condition: Option<String>, assignments: Vec<(String, String)> },
+    DeleteMatched { condition: Option<String> },
+    Insert { condition: Option<String>, values: Vec<(String, String)> },
+    UpdateUnmatched { condition: Option<String>, assignments: Vec<(String, String)> },
+    DeleteUnmatched { condition: Option<String> },
+}
+
+/// What a verb did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// The newest version afterwards.
+    pub version: i64,
+    /// Rows that were added, changed or removed, where rows are what it is about.
+    pub rows: Option<u64>,
+    /// Further figures by their names.
+    pub figures: Vec<(&'static str, u64)>,
+}
+
+/// A table that statements change.
+#[async_trait]
+pub trait EditableTable: Table {
+    /// The sink that writes the table, if one says that it does.
+    async fn owner(&self) -> Result<Option<String>, TableError>;
+
+    /// Does it in one commit. Writers that were quicker are given way: it is done again over what they left.
+    ///
+    /// # Errors
+    /// [`TableError::Verb`] for what cannot be done to this table, with the reason; [`TableError::Conflict`] when other
+    /// writers were quicker each time. Nothing was changed then.
+    async fn apply(&self, session: &SessionState, verb: Verb) -> Result<Done, TableError>;
+}
