@@ -19,7 +19,7 @@ const STEPS_OF_AN_EPOCH: usize = 64;
 const TABLES: &str = include_str!("sql/tables.sql");
 
 /// All queries, with the hand-wired limit of one core in M events per CPU-second (least, most) where one was measured.
-pub const QUERIES: [(&str, &str, Option<(f64, f64)>); 8] = [
+pub const QUERIES: [(&str, &str, Option<(f64, f64)>); 19] = [
     ("q0", include_str!("sql/q0.sql"), None),
     ("q1", include_str!("sql/q1.sql"), Some((670.0, 1270.0))),
     ("q2", include_str!("sql/q2.sql"), Some((1250.0, 2390.0))),
@@ -28,6 +28,17 @@ pub const QUERIES: [(&str, &str, Option<(f64, f64)>); 8] = [
     ("q5", include_str!("sql/q5.sql"), Some((58.0, 67.0))),
     ("q7", include_str!("sql/q7.sql"), Some((28.0, 31.0))),
     ("q8", include_str!("sql/q8.sql"), Some((690.0, 690.0))),
+    ("q9", include_str!("sql/q9.sql"), None),
+    ("q12", include_str!("sql/q12.sql"), None),
+    ("q14", include_str!("sql/q14.sql"), None),
+    ("q15", include_str!("sql/q15.sql"), None),
+    ("q16", include_str!("sql/q16.sql"), None),
+    ("q17", include_str!("sql/q17.sql"), Some((23.0, 28.0))),
+    ("q18", include_str!("sql/q18.sql"), Some((10.7, 12.2))),
+    ("q19", include_str!("sql/q19.sql"), None),
+    ("q20", include_str!("sql/q20.sql"), None),
+    ("q21", include_str!("sql/q21.sql"), None),
+    ("q22", include_str!("sql/q22.sql"), None),
 ];
 
 pub struct Query {

@@ -135,6 +135,14 @@ fn psql_lists_whatever_it_can_list() {
         ("\\db", &["List of tablespaces"]),
         ("\\dp", &["Access privileges"]),
         ("\\dx", &["List of installed extensions"]),
+        ("\\dd", &["Object descriptions"]),
+        ("\\dL", &["List of languages"]),
+        ("\\dL+", &["List of languages"]),
+        ("\\dX", &["(0 rows)"]),
+        ("\\dO", &["List of collations"]),
+        ("\\dconfig", &["List of non-default configuration parameters"]),
+        ("\\deu", &["(0 rows)"]),
+        ("\\dAc", &["List of operator classes"]),
         ("\\conninfo", &["rivermere"]),
     ] {
         contains(&ask(&psql, &process, &[command]), parts);

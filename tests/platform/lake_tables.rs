@@ -158,6 +158,8 @@ async fn what_cannot_be_done_is_said_before_anything_is_changed() {
         ("CREATE TABLE stock (id INT)", &["RM-3006"]),
         ("DROP TABLE stock", &["RM-7025"]),
         ("SELECT * FROM orders VERSION AS OF 1", &["RM-3104"]),
+        ("CREATE MATERIALIZED VIEW v AS SELECT item FROM stock", &["RM-3005", "table of the lake"]),
+        ("CREATE MATERIALIZED VIEW v AS SELECT item FROM delta('lake/stock')", &["RM-3005", "table of the lake"]),
     ] {
         let error = refused(&assembly, text);
         for part in parts {
@@ -171,6 +173,54 @@ async fn what_cannot_be_done_is_said_before_anything_is_changed() {
     ok(&assembly, "VACUUM items DRY RUN");
     assert!(!ok(&assembly, "DESCRIBE HISTORY items").as_array().unwrap().is_empty());
     holds(&assembly, "SELECT * FROM items VERSION AS OF 0", json!([]));
+    stop(assembly).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_are_read_without_a_definition() {
+    let folder = tempfile::tempdir().unwrap();
+    write_project(folder.path(), "CREATE TABLE orders (id BIGINT NOT NULL);");
+    let files = folder.path().join("a folder 100%");
+    std::fs::create_dir_all(&files).unwrap();
+    for (name, text) in [
+        ("one.csv", "id,item,price\n1,tea,2.5\n2,\"a, b\",\n"),
+        ("two.csv", "id,item,price\n3,oil,7\n"),
+        ("plain.txt", "1;tea\n2;oil\n"),
+        ("some.json", "{\"id\": 1, \"tags\": {\"a\": true}}\n{\"id\": 2}\n"),
+    ] {
+        std::fs::write(files.join(name), text).unwrap();
+    }
+    let planes = crate::process::checkout().join("projects/flights/data/planes.parquet");
+    std::fs::copy(planes, files.join("planes.parquet")).unwrap();
+    let assembly =
+        start(folder.path(), &folder.path().join("data")).await.unwrap_or_else(|problem| panic!("{problem}"));
+    let expected = json!([
+        {"id": 1, "item": "tea", "price": 2.5}, {"id": 2, "item": "a, b", "price": null},
+        {"id": 3, "item": "oil", "price": 7.0}
+    ]);
+    holds(&assembly, "SELECT * FROM csv('a folder 100%')", expected);
+    holds(&assembly, "SELECT SUM(id) AS n FROM csv('a folder 100%/one.csv') WHERE price IS NULL", json!([{"n": 2}]));
+    holds(
+        &assembly,
+        "SELECT * FROM csv('a folder 100%/plain.txt', header => 'false', delimiter => ';')",
+        json!([{"column_1": 1, "column_2": "tea"}, {"column_1": 2, "column_2": "oil"}]),
+    );
+    holds(&assembly, "SELECT id FROM json('a folder 100%/some.json') WHERE tags['a'] IS NULL", json!([{"id": 2}]));
+    let absolute = files.display();
+    holds(&assembly, &format!("SELECT COUNT(*) AS n FROM parquet('{absolute}')"), json!([{"n": 3322}]));
+    for (text, parts) in [
+        ("SELECT * FROM parquet('a folder 100%/nothing.parquet')", &["RM-3106", "nothing.parquet"][..]),
+        ("SELECT * FROM csv('a folder 100%', delimeter => ';')", &["RM-3105", "delimeter", "delimiter"]),
+        ("SELECT * FROM json('../x')", &["RM-1111"]),
+        ("SELECT * FROM parquet('a folder 100%/one.csv')", &["one.csv"]),
+        (
+            "CREATE MATERIALIZED VIEW v AS SELECT * FROM parquet('a folder 100%')",
+            &["RM-3005", "cannot read files", "'connector' = 'file'"],
+        ),
+    ] {
+        let error = refused(&assembly, text);
+        parts.iter().for_each(|part| assert!(error.contains(part), "{text}: no {part:?} in {error}"));
+    }
     stop(assembly).await;
 }
 

@@ -1,5 +1,6 @@
 //! The whole platform, through the doors that its users have.
 
+mod acceptance;
 mod clients;
 mod crash;
 mod docs;

@@ -88,6 +88,21 @@ async fn views_stored_on_s3_are_read_back_by_us_and_by_python() {
     assert!(tables.iter().all(|(_, url)| places.contains(&(*url).into())), "{places:?}");
     assert!(!data.join("lake").exists(), "a table was written beside the storage");
     assert_views_equal_batch(&assembly);
+    // Its data files, as files.
+    let files = sql(&assembly, "SELECT COUNT(*) AS n FROM parquet('s3://lake/here/lake/large')").unwrap();
+    assert_eq!(files[0]["n"], 89, "an appended table has its rows once");
+    let elsewhere = "CREATE EXTERNAL TABLE stock (item TEXT, n BIGINT) STORED AS DELTA LOCATION 's3://lake/stock'";
+    for statement in [
+        elsewhere,
+        "INSERT INTO stock VALUES ('a', 1), ('b', 2)",
+        "UPDATE stock SET n = n + 1 WHERE item = 'b'",
+        "MERGE INTO stock USING (SELECT 'a' AS item, 5 AS n) AS s ON stock.item = s.item
+         WHEN MATCHED THEN UPDATE SET * WHEN NOT MATCHED THEN INSERT *",
+    ] {
+        sql(&assembly, statement).unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+    let stock = sql(&assembly, "SELECT item, n FROM stock ORDER BY item").unwrap();
+    assert_eq!(stock, serde_json::json!([{"item": "a", "n": 5}, {"item": "b", "n": 3}]));
 
     // Stopped and started, it goes on in the same tables.
     stop(assembly).await;

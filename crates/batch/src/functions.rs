@@ -1,6 +1,7 @@
 //! Table functions.
 
 use crate::Query;
+use crate::files::FilesFormat;
 use crate::providers::{Planned, Scanned};
 use datafusion::catalog::{TableFunctionImpl, TableProvider};
 use datafusion::common::ScalarValue;
@@ -23,6 +24,17 @@ pub enum At {
 /// Opens a Delta table of the lake by its path or URL.
 pub type OpenLake = dyn Fn(String, At) -> BoxFuture<'static, Result<Arc<dyn TableProvider>, String>> + Send + Sync;
 
+/// Opens a file, or a folder of files, by its path or URL.
+pub type OpenFiles =
+    dyn Fn(String, FilesFormat) -> BoxFuture<'static, Result<Arc<dyn TableProvider>, String>> + Send + Sync;
+
+/// What statements read beside the relations of the catalog.
+#[derive(Clone)]
+pub struct Lake {
+    pub table: Arc<OpenLake>,
+    pub files: Arc<OpenFiles>,
+}
+
 fn text_argument(function: &str, args: &[Expr]) -> Result<String> {
     match args {
         [Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)), _)] => Ok(text.clone()),
@@ -42,6 +54,9 @@ fn place_arguments(function: &str, args: &[Expr]) -> Result<(String, At)> {
     let (first, second) = match args {
         [first] => (first, None),
         [first, second] => (first, Some(second)),
+        [first, name, second] if matches!(text(name).as_deref(), Some("version" | "timestamp")) => {
+            (first, Some(second))
+        }
         _ => return Err(wrong()),
     };
     let place = text(first).ok_or_else(wrong)?;
@@ -64,6 +79,39 @@ pub(crate) struct Delta {
 impl Delta {
     pub(crate) fn new(open: Arc<OpenLake>) -> Self {
         Self { open }
+    }
+}
+
+/// `parquet('path')` and its like; options follow as pairs of texts.
+pub(crate) struct Files {
+    name: &'static str,
+    open: Arc<OpenFiles>,
+}
+
+impl Files {
+    pub(crate) fn new(name: &'static str, open: Arc<OpenFiles>) -> Self {
+        Self { name, open }
+    }
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl TableFunctionImpl for Files {
+    fn call(&self, args: &[Expr]) -> Result<Arc<dyn TableProvider>> {
+        let texts = args.iter().map(|arg| match arg {
+            Expr::Literal(ScalarValue::Boolean(Some(flag)), _) => Ok(flag.to_string()),
+            arg => text_argument(self.name, std::slice::from_ref(arg)),
+        });
+        let texts = texts.collect::<Result<Vec<_>>>()?;
+        let Some((path, options)) = texts.split_first().filter(|(_, options)| options.len() % 2 == 0) else {
+            return Err(DataFusionError::Plan(format!("RM-3102: {0}('…') or {0}('…', option => 'value')", self.name)));
+        };
+        let options: Vec<_> = options.chunks(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect();
+        opened((self.open)(path.clone(), FilesFormat::new(self.name, &options)?))
     }
 }
 

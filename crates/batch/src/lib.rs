@@ -4,14 +4,17 @@
 //! The entry noun is [`Query`]: a factory of DataFusion sessions over the relations of a [`Catalog`]. One session serves
 //! one statement: it sees topics up to their high watermark and views at the last finished step. Nothing is kept.
 //!
-//! Table functions: `delta('path')` reads a Delta table of the lake, `delta('path', 3)` its version 3, `batch('view')` computes a view's query in batch
+//! Table functions: `delta('path')` reads a Delta table of the lake, `delta('path', 3)` its version 3, `parquet`, `csv` and `json`
+//! read files, `batch('view')` computes a view's query in batch
 //! over all its topics.
 
+mod files;
 mod functions;
 mod lake;
 mod providers;
 
-pub use functions::{At, OpenLake};
+pub use files::{FilesFormat, open_files};
+pub use functions::{At, Lake, OpenFiles, OpenLake};
 use providers::{File, Planned, RawTopic, Scanned, Topic, View};
 
 use datafusion::common::TableReference;
@@ -49,18 +52,12 @@ pub struct Query {
     log: Log,
     disk: Arc<dyn Disk>,
     project: PathBuf,
-    lake: Arc<OpenLake>,
+    lake: Lake,
 }
 
 impl Query {
-    /// `project` is where the paths of file tables start; `lake` opens a Delta table by its path or URL.
-    pub fn new(
-        catalog: Arc<dyn Catalog>,
-        log: Log,
-        disk: Arc<dyn Disk>,
-        project: PathBuf,
-        lake: Arc<OpenLake>,
-    ) -> Self {
+    /// `project` is where the paths of file tables start; `lake` opens tables and files by their path or URL.
+    pub fn new(catalog: Arc<dyn Catalog>, log: Log, disk: Arc<dyn Disk>, project: PathBuf, lake: Lake) -> Self {
         Self { catalog, log, disk, project, lake }
     }
 
@@ -98,11 +95,14 @@ impl Query {
         if let Some(catalog) = context.catalog("rivermere")
             && let Some(public) = catalog.schema("public")
         {
-            let with = lake::WithExternals::new(public, self.catalog.externals(), self.lake.clone());
+            let with = lake::WithExternals::new(public, self.catalog.externals(), self.lake.table.clone());
             catalog.register_schema("public", Arc::new(with))?;
         }
         context.register_udtf(TABLE_AS_OF, Arc::new(functions::TableAsOf::new(self.clone())));
-        context.register_udtf("delta", Arc::new(functions::Delta::new(self.lake.clone())));
+        context.register_udtf("delta", Arc::new(functions::Delta::new(self.lake.table.clone())));
+        for name in FilesFormat::NAMES {
+            context.register_udtf(name, Arc::new(functions::Files::new(name, self.lake.files.clone())));
+        }
         context.register_udtf("batch", Arc::new(functions::Batch::new(self.clone())));
         Ok(context)
     }
@@ -117,7 +117,7 @@ impl Query {
         place: String,
         at: At,
     ) -> BoxFuture<'static, std::result::Result<Arc<dyn TableProvider>, String>> {
-        (self.lake)(place, at)
+        (self.lake.table)(place, at)
     }
 
     fn table(&self, table: &Arc<TableDefinition>, with_lateness: bool) -> Arc<dyn TableProvider> {

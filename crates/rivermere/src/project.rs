@@ -208,6 +208,7 @@ impl Planned {
                         SqlError::new(rivermere_base::Code(3006), message).hint("give one of them another name");
                     return Err(at(error));
                 }
+                self.planner.add_external(&create.name.value);
                 self.externals.push(Arc::new(create.define(parsed)));
             }
             Statement::CreateView(create) => {

@@ -4,6 +4,7 @@ use crate::error::SqlError;
 use crate::plan::{Plan, Planner};
 use crate::properties::{Ranking, TimeTransform, top_n};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::sql::unparser::expr_to_sql;
 
 /// One line an operator, indented below its consumer.
 ///
@@ -53,6 +54,7 @@ fn describe(planner: &Planner, node: &LogicalPlan, depth: usize, lines: &mut Vec
                 let parts: Vec<String> = bound.0.iter().map(|(source, chain)| watermark_text(source, chain)).collect();
                 format!("state kept until {}", parts.join(" and "))
             }
+            None if !retained(planner, node)?.is_empty() => retained(planner, node)?.join("; "),
             None => match node {
                 LogicalPlan::Aggregate(_) => {
                     "state unbounded: one entry for each group ever seen; group by a window to bound it".into()
@@ -66,7 +68,9 @@ fn describe(planner: &Planner, node: &LogicalPlan, depth: usize, lines: &mut Vec
                     "state unbounded: both sides are kept, and every row meets every row of the other side".into()
                 }
                 LogicalPlan::Join(_) => {
-                    "state unbounded: both sides are kept; join on a window or a time column to bound it".into()
+                    "state unbounded: both sides are kept; join on a window or a time column, or compare times of both \
+                     sides, to bound it"
+                        .into()
                 }
                 LogicalPlan::Window(_) => {
                     "state unbounded: all rows, and each step computes the partitions again that it touches".into()
@@ -83,6 +87,25 @@ fn describe(planner: &Planner, node: &LogicalPlan, depth: usize, lines: &mut Vec
         describe(planner, input, depth + 1, lines)?;
     }
     Ok(())
+}
+
+/// How long rows of each side of a join are kept, when conditions on time say so.
+fn retained(planner: &Planner, node: &LogicalPlan) -> Result<Vec<String>, SqlError> {
+    let LogicalPlan::Join(join) = node else { return Ok(vec![]) };
+    let retentions = planner.join_retention(join)?;
+    if retentions.iter().all(Option::is_none) {
+        return Ok(vec![]);
+    }
+    let side = |(name, retention): (&str, &Option<crate::Retention>)| match retention {
+        Some(retention) => {
+            let parts = retention.bound.0.iter().map(|(source, chain)| watermark_text(source, chain));
+            let until =
+                expr_to_sql(&retention.until).map_or_else(|_| retention.until.to_string(), |sql| sql.to_string());
+            format!("{name} rows kept until {} passes {until}", parts.collect::<Vec<_>>().join(" and "))
+        }
+        None => format!("{name} rows kept for ever: no condition says until when they can match"),
+    };
+    Ok(["left", "right"].into_iter().zip(&retentions).map(side).collect())
 }
 
 fn watermark_text(source: &str, chain: &[TimeTransform]) -> String {

@@ -48,5 +48,6 @@ pub use parse::{
 };
 pub use plan::{LATENESS_COLUMN, Plan, Planner, RelationProvider};
 pub use properties::{
-    Properties, Ranking, TimeBound, TimeTransform, TopN, conjuncts, grouping_sets, properties, session_bound, top_n,
+    Properties, Ranking, Retention, TimeBound, TimeTransform, TopN, conjuncts, grouping_sets, properties,
+    session_bound, top_n,
 };

@@ -3,8 +3,10 @@
 use crate::catalog::{Relation, RelationKind, TableDefinition, ViewDefinition};
 use crate::error::{Source, SqlError, suggestion};
 use crate::functions::register_functions;
-use crate::parse::{CreateView, Parsed, query_relations};
-use crate::properties::{Properties, TimeBound, bounding_sources, check_expressions, properties, state_bound};
+use crate::parse::{CreateView, Parsed, TABLE_AS_OF, query_relations};
+use crate::properties::{
+    Properties, Retention, TimeBound, bounding_sources, check_expressions, join_retention, properties, state_bound,
+};
 use crate::session::{SESSION_END, SESSION_START};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::Session;
@@ -16,7 +18,7 @@ use datafusion::execution::context::SessionContext;
 use datafusion::functions_window::row_number::row_number_udwf;
 use datafusion::logical_expr::expr::{AggregateFunction, Sort, WindowFunction};
 use datafusion::logical_expr::{
-    Aggregate, Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, Projection, SkipType, TableScan, Window,
+    Aggregate, Expr, FetchType, Filter, Join, LogicalPlan, LogicalPlanBuilder, Projection, SkipType, TableScan, Window,
     WindowFrameUnits, WindowFunctionDefinition, col, lit,
 };
 use datafusion::optimizer::{Optimizer, OptimizerRule};
@@ -59,6 +61,8 @@ pub struct Plan {
 pub struct Planner {
     context: SessionContext,
     relations: BTreeMap<String, Relation>,
+    /// Names of tables of the lake: taken, and not to be read by views.
+    externals: BTreeSet<String>,
 }
 
 impl Default for Planner {
@@ -79,7 +83,7 @@ impl Planner {
         let mut context = SessionContext::new_with_config(config);
         // A fresh session takes functions.
         let _ = register_functions(&mut context);
-        Self { context, relations: BTreeMap::new() }
+        Self { context, relations: BTreeMap::new(), externals: BTreeSet::new() }
     }
 
     pub fn relations(&self) -> &BTreeMap<String, Relation> {
@@ -139,8 +143,14 @@ impl Planner {
         Ok(())
     }
 
-    /// Forgets a relation.
+    /// Takes note of an external table.
+    pub fn add_external(&mut self, name: &str) {
+        self.externals.insert(name.to_string());
+    }
+
+    /// Forgets a relation or an external table.
     pub fn remove(&mut self, name: &str) -> Option<Relation> {
+        self.externals.remove(name);
         let _ = self.context.deregister_table(TableReference::bare(name));
         self.relations.remove(name)
     }
@@ -235,10 +245,31 @@ impl Planner {
         state_bound(plan, &|name| self.relations.get(name).map(|relation| relation.properties.clone()))
     }
 
+    /// What lets rows of a join's sides go one by one, if anything does.
+    ///
+    /// # Errors
+    /// When an operator cannot be maintained.
+    pub fn join_retention(&self, join: &Join) -> Result<[Option<Retention>; 2], SqlError> {
+        let (left, right) = (self.node_properties(&join.left)?, self.node_properties(&join.right)?);
+        Ok(join_retention(join, &left, &right))
+    }
+
     fn check_names(&self, query: &Query, parsed: &Parsed) -> Result<(), SqlError> {
         for name in query_relations(query) {
             if !self.relations.contains_key(&name) {
                 let location = parsed.source.find_word(&name, parsed.location.as_ref());
+                let unread = if self.externals.contains(&name) || name == "delta" || name == TABLE_AS_OF {
+                    Some(("a table of the lake", "store a view as a table, and read the view"))
+                } else if ["parquet", "csv", "json"].contains(&name.as_str()) {
+                    Some(("files without a definition", "CREATE TABLE … WITH ('connector' = 'file', 'path' = '…')"))
+                } else {
+                    None
+                };
+                if let Some((what, hint)) = unread {
+                    return Err(SqlError::new(SqlError::NOT_MAINTAINABLE, format!("a view cannot read {what} yet"))
+                        .hint(hint)
+                        .at(location.or_else(|| parsed.location.clone())));
+                }
                 let names = self.relations.keys().map(String::as_str);
                 let known: Vec<&str> = self.relations.keys().map(String::as_str).collect();
                 let all = if known.is_empty() {

@@ -4,12 +4,13 @@
 
 use crate::error::SqlError;
 use crate::session::SESSION_END;
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::logical_expr::expr::{GroupingSet, WindowFunction};
 use datafusion::logical_expr::{
-    Aggregate, BinaryExpr, Distinct, Expr, Filter, Join, JoinType, LogicalPlan, Operator, Subquery, Union, Unnest,
-    Volatility, Window, WindowFrameUnits, WindowFunctionDefinition,
+    Aggregate, BinaryExpr, Distinct, Expr, ExprSchemable, Filter, Join, JoinType, LogicalPlan, Operator, Subquery,
+    Union, Unnest, Volatility, Window, WindowFrameUnits, WindowFunctionDefinition,
 };
 use std::collections::BTreeSet;
 
@@ -401,7 +402,7 @@ fn expression_time(expr: &Expr, schema: &DFSchema, input: &Properties) -> Option
     match expr {
         Expr::Column(column) => input.time.get(schema.index_of_column(column).ok()?)?.clone(),
         Expr::Alias(alias) => expression_time(&alias.expr, schema, input),
-        Expr::Cast(cast) if matches!(cast.field.data_type(), arrow::datatypes::DataType::Timestamp(_, _)) => {
+        Expr::Cast(cast) if matches!(cast.field.data_type(), DataType::Timestamp(_, _)) => {
             // A coarser unit rounds down: one second covers every unit.
             Some(expression_time(&cast.expr, schema, input)?.then(&[TimeTransform::Floor { us: 1_000_000 }]))
         }
@@ -685,6 +686,62 @@ pub(crate) fn join_bound(join: &Join, left: &Properties, right: &Properties) -> 
     })
 }
 
+/// What lets a row of one side of a join go: when the bound has passed the row's `until`, no row that the other side can
+/// still get matches it.
+#[derive(Clone, Debug)]
+pub struct Retention {
+    /// A timestamp over the row's own columns.
+    pub until: Expr,
+    /// Of a time column of the other side.
+    pub bound: TimeBound,
+}
+
+/// How long each side's rows are needed, derived from conditions like `bid.ts BETWEEN auction.ts AND auction.expires`.
+///
+/// Only where no row of either side is ever taken back: taking one back asks for its matches again, however old.
+pub(crate) fn join_retention(join: &Join, left: &Properties, right: &Properties) -> [Option<Retention>; 2] {
+    if join.null_aware || !left.append_only || !right.append_only || join_bound(join, left, right).is_some() {
+        return [None, None];
+    }
+    let conditions: Vec<Expr> = join.filter.iter().flat_map(|filter| conjuncts(filter)).flat_map(comparisons).collect();
+    let sides = [(&join.left, left), (&join.right, right)];
+    [0, 1].map(|own| {
+        let ((input, _), (other, properties)) = (sides[own], sides[1 - own]);
+        conditions.iter().find_map(|condition| retention(condition, input.schema(), other.schema(), properties))
+    })
+}
+
+/// `other <= own` as what it says about rows of the side with the schema `own`.
+fn retention(condition: &Expr, own: &DFSchema, other: &DFSchema, properties: &Properties) -> Option<Retention> {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = condition else { return None };
+    let (lower, upper) = match op {
+        Operator::LtEq | Operator::Lt => (left, right),
+        Operator::GtEq | Operator::Gt => (right, left),
+        _ => return None,
+    };
+    let is_of = |expr: &Expr, schema: &DFSchema| {
+        let columns = expr.column_refs();
+        !columns.is_empty() && columns.iter().all(|column| schema.index_of_column(column).is_ok())
+    };
+    let is_time = matches!(upper.get_type(own), Ok(DataType::Timestamp(_, _)));
+    if !is_time || !is_of(upper, own) || !is_of(lower, other) {
+        return None;
+    }
+    let bound = expression_time(lower, other, properties)?;
+    Some(Retention { until: upper.as_ref().clone(), bound })
+}
+
+/// `x BETWEEN a AND b` as its two comparisons.
+fn comparisons(condition: Expr) -> Vec<Expr> {
+    match condition {
+        Expr::Between(between) if !between.negated => {
+            let compare = |op, bound: Box<Expr>| Expr::BinaryExpr(BinaryExpr::new(between.expr.clone(), op, bound));
+            vec![compare(Operator::GtEq, between.low.clone()), compare(Operator::LtEq, between.high.clone())]
+        }
+        other => vec![other],
+    }
+}
+
 fn union_properties(union: &Union, lookup: &dyn Fn(&str) -> Option<Properties>) -> Result<Properties, SqlError> {
     let inputs: Vec<Properties> =
         union.inputs.iter().map(|input| properties(input, lookup)).collect::<Result<_, _>>()?;
@@ -733,6 +790,9 @@ pub(crate) fn bounding_sources(
         LogicalPlan::Join(join) => {
             let (left, right) = (properties(&join.left, lookup)?, properties(&join.right, lookup)?);
             add(join_bound(join, &left, &right));
+            for retention in join_retention(join, &left, &right).into_iter().flatten() {
+                add(Some((0, retention.bound)));
+            }
         }
         LogicalPlan::Window(_) => add(state_bound(plan, lookup)?),
         _ => {}

@@ -267,8 +267,17 @@ impl<'a> Compiler<'a> {
             Some(filter) => Some(self.expression(filter, &both)?),
             None => None,
         };
+        let mut retention = [None, None];
+        for (side, (input, found)) in
+            [&join.left, &join.right].into_iter().zip(self.planner.join_retention(join)?).enumerate()
+        {
+            if let Some(found) = found {
+                retention[side] = Some((self.expression(&found.until, input.schema())?, found.bound));
+            }
+        }
         let spec = JoinSpec {
             kind: join.join_type,
+            retention,
             null_aware: join.null_aware,
             widths,
             keys,

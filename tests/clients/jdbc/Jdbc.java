@@ -58,6 +58,28 @@ public class Jdbc {
                 column(metadata.getFunctions(null, "public", "%"), "FUNCTION_NAME");
                 column(metadata.getProcedures(null, "public", "%"), "PROCEDURE_NAME");
             });
+            check("types are listed", () -> {
+                for (int turn = 0; turn < 4; turn++) {
+                    List<String> types = column(metadata.getTypeInfo(), "TYPE_NAME");
+                    contains(types, "int8");
+                    contains(types, "text");
+                }
+            });
+            check("there are no keys and no indexes", () -> {
+                for (String relation : List.of("departures", "delays_by_airport")) {
+                    equal(List.of(), column(metadata.getPrimaryKeys(null, "public", relation), "COLUMN_NAME"));
+                    equal(List.of(), column(metadata.getImportedKeys(null, "public", relation), "FKCOLUMN_NAME"));
+                    equal(List.of(), column(metadata.getExportedKeys(null, "public", relation), "FKCOLUMN_NAME"));
+                    equal(List.of(), column(metadata.getIndexInfo(null, "public", relation, false, true), "INDEX_NAME"));
+                    equal(List.of(), column(metadata.getBestRowIdentifier(null, "public", relation,
+                        DatabaseMetaData.bestRowSession, true), "COLUMN_NAME"));
+                }
+            });
+            check("grants can be asked for", () -> {
+                column(metadata.getTablePrivileges(null, "public", "departures"), "PRIVILEGE");
+                column(metadata.getColumnPrivileges(null, "public", "departures", "%"), "PRIVILEGE");
+                column(metadata.getUDTs(null, "public", "%", null), "TYPE_NAME");
+            });
             check("a prepared statement is run often enough to be kept by the driver", () -> {
                 String query = "SELECT window_start, departures, avg_delay FROM delays_by_airport WHERE origin = ? AND departures >= ?";
                 try (PreparedStatement statement = connection.prepareStatement(query)) {

@@ -133,6 +133,7 @@ async fn create_external(
     let external = Arc::new(lake_verbs::ensure(running, create, parsed).await?);
     let objects = NewObjects { externals: vec![external.clone()], ad_hoc: true, ..NewObjects::default() };
     add(running, &name, objects).await?;
+    running.planner.write().add_external(&name);
     running.add_externals(&[external]);
     Ok(status("created", &name))
 }

@@ -1,9 +1,11 @@
 //! Stored views and lake tables, under the data folder or in a storage.
 
+use datafusion::catalog::TableProvider;
 use futures::future::BoxFuture;
+use object_store::ObjectStore;
 use object_store::path::Path as StorePath;
 use rivermere_base::{Doors, Epoch};
-use rivermere_batch::{At, OpenLake};
+use rivermere_batch::{At, Lake as Reading, OpenFiles, OpenLake, open_files};
 use rivermere_delta::{DeltaSink, DeltaTable, Location};
 use rivermere_sql::ViewDefinition;
 use rivermere_store::{DiskStore, Scheme, Storage, StorageError, Storages};
@@ -144,9 +146,31 @@ impl Lake {
         DeltaTable::create(self.location_of(path)?, spec).await
     }
 
+    /// What statements read. Relative paths of files begin in the project's folder, like those of file tables.
+    pub(super) fn reading(&self, project: &Path) -> Reading {
+        Reading { table: self.reader(), files: self.files(project.to_path_buf()) }
+    }
+
+    fn files(&self, project: PathBuf) -> Arc<OpenFiles> {
+        let lake = Self { root: project, base: None, ..self.clone() };
+        let runtime = Handle::try_current().ok();
+        Arc::new(move |path, format| {
+            let lake = lake.clone();
+            let opened = async move {
+                let (store, path): (Arc<dyn ObjectStore>, _) =
+                    match lake.place(&path).map_err(|error| error.to_string())? {
+                        Place::Disk(root, inner) => (Arc::new(DiskStore::new(lake.doors.disk.clone(), root)), inner),
+                        Place::Storage(storage) => (storage.store(), storage.path().clone()),
+                    };
+                open_files(store, path, format).await.map_err(|error| error.strip_backtrace())
+            };
+            on(runtime.as_ref(), opened)
+        })
+    }
+
     /// How `delta('path')` opens a table. Requests are made on the runtime that this is called on: whoever plans a
     /// statement may do so on one that ends with the planning, and would take the connections of others with it.
-    pub(super) fn reader(&self) -> Arc<OpenLake> {
+    fn reader(&self) -> Arc<OpenLake> {
         let lake = self.clone();
         let runtime = Handle::try_current().ok();
         Arc::new(move |path, at| {
@@ -161,13 +185,20 @@ impl Lake {
                 };
                 table.scan(version).await.map_err(|error| error.to_string())
             };
-            match &runtime {
-                Some(runtime) => {
-                    let opened = runtime.spawn(opened);
-                    Box::pin(async move { opened.await.map_err(|error| error.to_string())? })
-                }
-                None => Box::pin(opened),
-            }
+            on(runtime.as_ref(), opened)
         })
+    }
+}
+
+type Answer = Result<Arc<dyn TableProvider>, String>;
+
+/// The same on a runtime, if there is one.
+fn on(runtime: Option<&Handle>, opened: impl Future<Output = Answer> + Send + 'static) -> BoxFuture<'static, Answer> {
+    match runtime {
+        Some(runtime) => {
+            let opened = runtime.spawn(opened);
+            Box::pin(async move { opened.await.map_err(|error| error.to_string())? })
+        }
+        None => Box::pin(opened),
     }
 }

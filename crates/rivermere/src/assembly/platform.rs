@@ -76,7 +76,8 @@ impl Running {
             samples: Mutex::new(VecDeque::new()),
         });
         let relations = Arc::new(Relations { views: running.views.clone(), running: Arc::downgrade(&running) });
-        let query = Query::new(relations, log, doors.disk, project.folder, lake.reader());
+        let lake = lake.reading(&project.folder);
+        let query = Query::new(relations, log, doors.disk, project.folder, lake);
         let _ = running.query.set(query);
         running
     }

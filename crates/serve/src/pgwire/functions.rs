@@ -4,7 +4,7 @@
 //! any arguments, because clients call them in several shapes.
 
 use super::local;
-use arrow::array::{AsArray, StringArray, StructArray};
+use arrow::array::{Array, AsArray, StringArray, StructArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Fields, Int64Type};
 use datafusion::error::{DataFusionError, Result};
@@ -31,9 +31,10 @@ const VISIBLE: [&str; 12] = [
 ];
 
 /// Texts about objects that do not exist here or have no text.
-const UNTOLD: [&str; 16] = [
+const UNTOLD: [&str; 17] = [
     "col_description",
     "obj_description",
+    "pg_describe_object",
     "pg_get_function_arg_default",
     "pg_get_function_arguments",
     "pg_get_function_identity_arguments",
@@ -66,6 +67,7 @@ pub(super) fn all() -> Vec<ScalarUDF> {
         same("_pg_expandarray", expanded_array()),
         ScalarUDF::from(SizePretty { signature: Signature::exact(vec![DataType::Int64], Volatility::Immutable) }),
         ScalarUDF::from(CurrentSetting::default()),
+        ScalarUDF::from(Format { signature: Signature::variadic_any(Volatility::Immutable) }),
     ];
     functions.extend(VISIBLE.map(|name| same(name, ScalarValue::Boolean(Some(true)))));
     functions.extend(UNTOLD.map(|name| same(name, ScalarValue::Utf8(None))));
@@ -199,6 +201,80 @@ impl ScalarUDFImpl for CurrentSetting {
     }
 }
 
+/// `format(text, …)`: `%s` is the next value as it is, `%I` as a name, `%L` as a literal, `%%` a percent sign.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Format {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Format {
+    fn name(&self) -> &str {
+        "format"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let texts = args.args.iter().map(|value| {
+            let array = cast(&value.to_array(args.number_rows)?, &DataType::Utf8)?;
+            Ok(array.as_string::<i32>().clone())
+        });
+        let texts = texts.collect::<Result<Vec<StringArray>>>()?;
+        let Some((formats, values)) = texts.split_first() else { return wrong_arguments(self.name()) };
+        let row = |(row, format): (usize, Option<&str>)| {
+            let mut values = values.iter().map(|column| column.is_valid(row).then(|| column.value(row)));
+            format.map(|format| formatted(format, &mut values)).transpose()
+        };
+        let texts = formats.iter().enumerate().map(row).collect::<Result<StringArray>>()?;
+        Ok(ColumnarValue::Array(Arc::new(texts)))
+    }
+}
+
+fn formatted<'a>(format: &str, values: &mut impl Iterator<Item = Option<&'a str>>) -> Result<String> {
+    let wrong = |what: &str| Err(DataFusionError::Execution(format!("format(): {what}")));
+    let mut text = String::with_capacity(format.len());
+    let mut parts = format.split('%');
+    text.push_str(parts.next().unwrap_or_default());
+    while let Some(part) = parts.next() {
+        let mut rest = part.chars();
+        match rest.next() {
+            Some(kind @ ('s' | 'I' | 'L')) => {
+                let Some(value) = values.next() else { return wrong("too few arguments") };
+                match (kind, value) {
+                    ('s', value) => text.push_str(value.unwrap_or_default()),
+                    ('I', Some(value)) => text.push_str(&as_name(value)),
+                    ('I', None) => return wrong("null values cannot be formatted as an SQL identifier"),
+                    (_, Some(value)) => text.push_str(&format!("'{}'", value.replace('\'', "''"))),
+                    (_, None) => text.push_str("NULL"),
+                }
+                text.push_str(rest.as_str());
+            }
+            // `%%` left an empty part between its two signs.
+            None => {
+                text.push('%');
+                text.push_str(parts.next().unwrap_or_default());
+            }
+            Some(other) => return wrong(&format!("unrecognized conversion specifier \"{other}\"")),
+        }
+    }
+    Ok(text)
+}
+
+/// In quotes where it needs them.
+fn as_name(name: &str) -> String {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    match name.chars().all(plain) && !name.starts_with(|c: char| c.is_ascii_digit()) && !name.is_empty() {
+        true => name.to_owned(),
+        false => format!("\"{}\"", name.replace('"', "\"\"")),
+    }
+}
+
 fn wrong_arguments<T>(function: &str) -> Result<T> {
     Err(DataFusionError::Plan(format!("{function} was called with other arguments")))
 }
@@ -206,6 +282,20 @@ fn wrong_arguments<T>(function: &str) -> Result<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_are_formatted_as_postgres_formats_them() {
+        let check = |format: &str, values: &[Option<&str>]| {
+            formatted(format, &mut values.iter().copied()).map_err(|error| error.to_string())
+        };
+        assert_eq!(
+            check("%s.%I = %L, 5%%", &[Some("a"), Some("b C"), Some("it's")]).unwrap(),
+            "a.\"b C\" = 'it''s', 5%"
+        );
+        assert_eq!(check("%I %s %L", &[Some("plain_1"), None, None]).unwrap(), "plain_1  NULL");
+        assert!(check("%s", &[]).unwrap_err().contains("too few arguments"));
+        assert!(check("%d", &[Some("1")]).unwrap_err().contains("\"d\""));
+    }
 
     #[test]
     fn sizes_are_told_as_postgres_tells_them() {

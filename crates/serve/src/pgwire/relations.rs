@@ -68,11 +68,15 @@ impl SchemaProvider for Relations {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if name.eq_ignore_ascii_case(USER_MAPPINGS) {
+            return user_mappings().map(Some);
+        }
         let Some(inner) = self.inner.table(name).await? else { return Ok(None) };
         let texts = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
         Ok(Some(match name.to_ascii_lowercase().as_str() {
             "pg_class" => with_nulls("pg_class", inner, &[("relacl", texts.clone()), ("reloptions", texts)])?,
             "pg_attribute" => with_nulls("pg_attribute", inner, &[("attacl", texts.clone()), ("attoptions", texts)])?,
+            "pg_collation" => with_nulls("pg_collation", inner, &[("colliculocale", DataType::Utf8)])?,
             "pg_views" => self.views()?,
             "pg_tables" => self.tables(inner)?,
             "pg_settings" => settings(&inner.schema())?,
@@ -81,7 +85,7 @@ impl SchemaProvider for Relations {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.inner.table_exist(name)
+        name.eq_ignore_ascii_case(USER_MAPPINGS) || self.inner.table_exist(name)
     }
 
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
@@ -89,18 +93,33 @@ impl SchemaProvider for Relations {
     }
 }
 
+/// Users on other servers, of which there are none.
+const USER_MAPPINGS: &str = "pg_user_mappings";
+
+fn user_mappings() -> Result<Arc<dyn TableProvider>> {
+    let numbers = ["umid", "srvid", "umuser"].map(|name| Field::new(name, DataType::Int32, true));
+    let texts = ["srvname", "usename"].map(|name| Field::new(name, DataType::Utf8, true));
+    let options = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8, true)));
+    let fields = numbers.into_iter().chain(texts).chain([Field::new("umoptions", options, true)]);
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    Ok(Arc::new(MemTable::try_new(schema.clone(), vec![vec![RecordBatch::new_empty(schema)]])?))
+}
+
 /// `pg_settings` with what a connection starts with.
 fn settings(schema: &Schema) -> Result<Arc<dyn TableProvider>> {
     let (names, values): (Vec<&str>, Vec<&str>) = local::start_values().unzip();
-    let column = |field: &Arc<Field>| -> ArrayRef {
+    let start = Arc::new(Field::new("boot_val", DataType::Utf8, true));
+    let has_start = schema.field_with_name(start.name()).is_ok();
+    let fields: Vec<&Arc<Field>> = schema.fields().iter().chain((!has_start).then_some(&start)).collect();
+    let column = |field: &&Arc<Field>| -> ArrayRef {
         match field.name().as_str() {
             "name" => Arc::new(StringArray::from(names.clone())),
-            "setting" | "reset_val" => Arc::new(StringArray::from(values.clone())),
+            "setting" | "reset_val" | "boot_val" => Arc::new(StringArray::from(values.clone())),
             _ => new_null_array(field.data_type(), names.len()),
         }
     };
-    let columns: Vec<ArrayRef> = schema.fields().iter().map(column).collect();
-    let named = schema.fields().iter().map(|field| field.name().as_str()).zip(columns);
+    let columns: Vec<ArrayRef> = fields.iter().map(column).collect();
+    let named = fields.iter().map(|field| field.name().as_str()).zip(columns);
     let batch = RecordBatch::try_from_iter_with_nullable(named.map(|(name, column)| (name, column, true)))?;
     Ok(Arc::new(MemTable::try_new(batch.schema(), vec![vec![batch]])?))
 }

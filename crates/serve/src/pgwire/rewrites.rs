@@ -46,11 +46,23 @@ impl VisitorMut for Words {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        let accessed = match &*expr {
+            Expr::CompoundFieldAccess { .. } => expr.to_string().split('[').next().is_some_and(is_key),
+            _ => false,
+        };
         let other = match expr {
             Expr::Function(function) => in_other_words(function),
             Expr::Subquery(query) => one_row(query),
             // `(information_schema._pg_expandarray(i.indkey)).n`, and the same behind a name: there are no keys.
-            Expr::CompoundFieldAccess { root, .. } if is_expanded_array(root) => expression("CAST(NULL AS SMALLINT)"),
+            Expr::CompoundFieldAccess { root, .. } if accessed || is_expanded_array(root) => {
+                expression("CAST(NULL AS SMALLINT)")
+            }
+            // The catalog that a row of a catalog is in: comments are looked up by it, and there are none.
+            Expr::CompoundIdentifier(parts) if parts.last().is_some_and(|part| part.value == "tableoid") => {
+                expression("CAST(0 AS INT)")
+            }
+            // Kinds of extended statistics, of which there are none.
+            Expr::AnyOp { right, .. } if right.to_string().contains("stxkind") => expression("FALSE"),
             // JDBC asks which types are arrays by their input function, which the catalog has by name.
             Expr::BinaryOp { left, op: BinaryOperator::Eq, right } if is_input_function(left) => {
                 **right = expression("'array_in'").unwrap_or_else(|| (**right).clone());
@@ -74,10 +86,8 @@ fn in_other_words(function: &mut Function) -> Option<Expr> {
     match (name.as_str(), &mut function.args) {
         ("array", FunctionArguments::Subquery(query)) => gathered(query),
         (name @ ("unnest" | "generate_subscripts"), FunctionArguments::List(list)) => {
-            let argument = list.args.first()?.to_string().to_lowercase();
-            let is_key = KEYS.iter().any(|key| argument.ends_with(&format!(".{key}")));
             let data_type = if name == "unnest" { "SMALLINT" } else { "INT" };
-            is_key.then(|| expression(&format!("CAST(NULL AS {data_type})"))).flatten()
+            is_key(&list.args.first()?.to_string()).then(|| expression(&format!("CAST(NULL AS {data_type})"))).flatten()
         }
         // Grants and settings of roles are texts in the catalog that is there, and there are none.
         ("array_to_string", FunctionArguments::List(list)) => {
@@ -104,6 +114,12 @@ fn in_other_words(function: &mut Function) -> Option<Expr> {
 fn is_expanded_array(root: &Expr) -> bool {
     let root = root.to_string().to_lowercase();
     root.contains("_pg_expandarray(") || root.ends_with(".keys)")
+}
+
+/// `i.indkey` and its like, whatever the client has called it.
+fn is_key(text: &str) -> bool {
+    let text = text.to_lowercase();
+    KEYS.iter().any(|key| text.ends_with(&format!(".{key}")) || text.ends_with(&format!("_{key}")))
 }
 
 fn is_input_function(value: &Expr) -> bool {
@@ -273,6 +289,8 @@ mod tests {
         check("SELECT (information_schema._pg_expandarray(i.indkey)).n FROM i", "SELECT CAST(NULL AS SMALLINT) FROM i");
         check("SELECT unnest(i.indkey) AS k FROM i", "SELECT CAST(NULL AS SMALLINT) AS k FROM i");
         check("SELECT unnest(i.list) AS k FROM i", "SELECT unnest(i.list) AS k FROM i");
+        check("SELECT t.I_INDOPTION[t.n - 1] FROM t", "SELECT CAST(NULL AS SMALLINT) FROM t");
+        check("SELECT l.tableoid FROM l", "SELECT CAST(0 AS INT) FROM l");
     }
 
     #[test]

@@ -139,7 +139,7 @@ pub(super) fn tag(text: &str) -> Option<String> {
         "CREATE" | "DROP" | "ALTER" => {
             let object = words.next().unwrap_or_default();
             let more = match object.as_str() {
-                "MATERIALIZED" | "STREAMING" | "FOREIGN" => words.next(),
+                "MATERIALIZED" | "STREAMING" | "FOREIGN" | "EXTERNAL" => words.next(),
                 _ => None,
             };
             let object = more.map_or(object.clone(), |more| format!("{object} {more}"));

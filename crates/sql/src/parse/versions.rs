@@ -1,7 +1,8 @@
 //! `t VERSION AS OF 3` and `t TIMESTAMP AS OF '…'` as calls, because DataFusion's planner would pass over them in silence.
 //!
 //! `t VERSION AS OF 3` becomes `table_as_of('t', 3)`. What is named by its place has the version as an argument already:
-//! `delta('place', 3)`.
+//! `delta('place', 3)`. Named arguments become pairs, because that planner refuses them: `csv('place', header => 'false')`
+//! is `csv('place', 'header', 'false')`.
 
 use super::statements::normalise;
 use crate::error::{Source, SqlError};
@@ -31,6 +32,9 @@ impl VisitorMut for Versions<'_> {
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Self::Break> {
         let TableFactor::Table { name, args, version, alias, .. } = factor else { return ControlFlow::Continue(()) };
+        if let Some(args) = args.as_mut().filter(|_| READERS.contains(&name.to_string().to_lowercase().as_str())) {
+            args.args = std::mem::take(&mut args.args).into_iter().flat_map(in_pairs).collect();
+        }
         let wrong = |what: String, hint: &str| {
             let error = SqlError::new(SqlError::SYNTAX, what).hint(hint).at(self.source.location(name.span()));
             ControlFlow::Break(Box::new(error))
@@ -64,6 +68,19 @@ impl VisitorMut for Versions<'_> {
             _ => return wrong(format!("'{name}' has a schema, which tables here have not"), "leave the schema out"),
         }
         ControlFlow::Continue(())
+    }
+}
+
+/// The table functions whose arguments may have names.
+const READERS: [&str; 4] = ["delta", "parquet", "csv", "json"];
+
+fn in_pairs(arg: FunctionArg) -> Vec<FunctionArg> {
+    match arg {
+        FunctionArg::Named { name, arg, .. } => {
+            let name = Expr::value(Value::SingleQuotedString(normalise(&name).value));
+            vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(name)), FunctionArg::Unnamed(arg)]
+        }
+        other => vec![other],
     }
 }
 

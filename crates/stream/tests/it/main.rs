@@ -1,5 +1,6 @@
 //! Laws of the stream engine.
 
+mod acceptance;
 mod aggregates;
 mod joins;
 mod law;
@@ -7,4 +8,5 @@ mod operators;
 mod oracle;
 mod over;
 mod ranks;
+mod retention;
 mod time;

@@ -6,7 +6,8 @@
 //! 0 the row comes or goes. `NOT IN` also looks at the whole right side: nothing is shown while it has a null, and
 //! everything while it is empty.
 //! State: the rows of both sides by key, with weights; of only the static side when the other one streams past a side
-//! that never changes. Rows below the bound of a joined time column are let go on both sides.
+//! that never changes. Rows below the bound of a joined time column are let go on both sides; with a condition between
+//! times of both sides, each row is when the other side's bound has passed the last time that it can match.
 
 mod side;
 
@@ -47,6 +48,8 @@ pub(crate) struct JoinSpec {
     pub(crate) append_only: [bool; 2],
     /// Key whose bound frees rows.
     pub(crate) bound: Option<(usize, TimeBound)>,
+    /// For rows of each side, the last time of the other side that they can match, and the bound of that side.
+    pub(crate) retention: [Option<(Arc<dyn PhysicalExpr>, TimeBound)>; 2],
 }
 
 const LEFT: usize = 0;
@@ -128,6 +131,8 @@ struct Delta {
     /// Rows whose key can match something, where not all can.
     matchable: Option<NullBuffer>,
     times: Option<Int64Array>,
+    /// The last times that rows can match, where they are let go by them.
+    until: Option<Int64Array>,
 }
 
 impl Delta {
@@ -139,6 +144,13 @@ impl Delta {
     fn time(&self, row: u32) -> Option<i64> {
         let times = self.times.as_ref()?;
         times.is_valid(row as usize).then(|| times.value(row as usize))
+    }
+
+    /// Until when a row is needed; one without a time matches nothing.
+    #[inline]
+    fn until(&self, row: u32) -> Option<i64> {
+        let until = self.until.as_ref()?;
+        Some(if until.is_valid(row as usize) { until.value(row as usize) } else { i64::MIN })
     }
 }
 
@@ -191,8 +203,17 @@ impl Join {
             Some((key, _)) => Some(microseconds(&keys[*key])?),
             None => None,
         };
+        let until = match &self.spec.retention[side] {
+            Some((until, _)) => {
+                let times = until.evaluate(changes.batch()).and_then(|times| times.into_array(changes.num_rows()));
+                // A time that cannot be computed, such as one past the end of time, lets nothing go.
+                let forever = || Int64Array::from(vec![i64::MAX; changes.num_rows()]);
+                Some(times.ok().and_then(|times| microseconds(&times).ok()).unwrap_or_else(forever))
+            }
+            None => None,
+        };
         let keys = self.key_codec.encode(&keys, changes.num_rows())?;
-        Ok(Delta { hashes: keys.hashes(), keys, matchable, times, changes })
+        Ok(Delta { hashes: keys.hashes(), keys, matchable, times, until, changes })
     }
 
     /// Whether rows of a side are kept: not when the other side is complete and never changes.
@@ -486,7 +507,12 @@ impl Operator for Join {
                 side.expire(threshold);
             }
         }
-        for side in &mut self.sides {
+        for (side, retention) in self.sides.iter_mut().zip(&self.spec.retention) {
+            if let Some((_, bound)) = retention
+                && let Some(threshold) = context.threshold_us(bound)
+            {
+                side.let_go(threshold);
+            }
             side.tidy()?;
         }
         Ok(out)

@@ -12,6 +12,10 @@ use std::collections::BTreeMap;
 
 pub(super) const NONE: u32 = u32::MAX;
 
+/// Rows that are needed until about the same time are let go together: a list for each microsecond would cost more than
+/// the rows that stay a moment too long.
+const SPAN_US: i64 = 1 << 18;
+
 /// Rows told at once in a checkpoint.
 const TOLD_AT_ONCE: usize = 16 * 1024;
 
@@ -62,6 +66,8 @@ pub(super) struct Side {
     index: HashTable<u32>,
     /// Keys by their time.
     by_time: BTreeMap<i64, Vec<u32>>,
+    /// Rows by when they are needed no more, in spans of [`SPAN_US`].
+    by_until: BTreeMap<i64, Vec<u32>>,
     dirty: Vec<u32>,
     /// Rows whose matches changed in this change, and whether they had some before.
     touched: Vec<(u32, bool)>,
@@ -85,6 +91,7 @@ impl Side {
             identities: vec![],
             index: HashTable::new(),
             by_time: BTreeMap::new(),
+            by_until: BTreeMap::new(),
             dirty: vec![],
             touched: vec![],
             total: 0,
@@ -240,6 +247,9 @@ impl Side {
         if !delta.can_match(row) {
             self.flags[slot as usize] |= NULL_KEY;
         }
+        if let Some(until) = delta.until(row) {
+            self.by_until.entry(until.div_euclid(SPAN_US)).or_default().push(slot);
+        }
     }
 
     fn set(&mut self, slot: u32, row: u32, weight: i64, degrees: &[i64]) {
@@ -272,19 +282,38 @@ impl Side {
     fn sweep(&mut self, slots: &[u32]) {
         for slot in slots {
             if self.weights[*slot as usize] == 0 && self.rows.is_there(*slot) {
-                let Link { key, next, previous } = self.links[*slot as usize];
-                match previous {
-                    NONE => self.heads[key as usize] = next,
-                    previous => self.links[previous as usize].next = next,
-                }
-                if next != NONE {
-                    self.links[next as usize].previous = previous;
-                }
-                self.forget(*slot);
-                // A bounded key stays until its time is over: the time index names its slot.
-                if self.heads[key as usize] == NONE && !self.keeping.bounded {
-                    self.keys.remove(key);
-                }
+                self.unlink(*slot);
+            }
+        }
+    }
+
+    /// Takes a row out of its key's chain and frees it.
+    fn unlink(&mut self, slot: u32) {
+        let Link { key, next, previous } = self.links[slot as usize];
+        match previous {
+            NONE => self.heads[key as usize] = next,
+            previous => self.links[previous as usize].next = next,
+        }
+        if next != NONE {
+            self.links[next as usize].previous = previous;
+        }
+        self.forget(slot);
+        // A bounded key stays until its time is over: the time index names its slot.
+        if self.heads[key as usize] == NONE && !self.keeping.bounded {
+            self.keys.remove(key);
+        }
+    }
+
+    /// Lets every row go that is needed until a time below `threshold`, some a moment later. Rows of such a side are never
+    /// taken back and their keys have no bound of their own, so a slot in the index is that of its row.
+    pub(super) fn let_go(&mut self, threshold: i64) {
+        while let Some(entry) = self.by_until.first_entry() {
+            // The whole span must be over.
+            if *entry.key() >= threshold.div_euclid(SPAN_US) {
+                break;
+            }
+            for slot in entry.remove() {
+                self.unlink(slot);
             }
         }
     }
@@ -329,7 +358,7 @@ impl Side {
     }
 
     pub(super) fn waits_for_time(&self) -> bool {
-        !self.by_time.is_empty()
+        !self.by_time.is_empty() || !self.by_until.is_empty()
     }
 
     /// Tells the rows that changed since the last call: by slot, with weight, degree and the row's bytes.
