@@ -91,6 +91,15 @@ async fn a_table_is_made_changed_and_read_at_its_versions() {
     let error = refused(&assembly, "INSERT INTO stock (item) VALUES ('')");
     assert!(error.contains("RM-5017") && error.contains("named"), "{error}");
     ok(&assembly, "ALTER TABLE stock DROP CONSTRAINT named");
+    ok(&assembly, "UPDATE stock SET seen = TIMESTAMP '2026-01-01 10:00:00' WHERE item = 'tea'");
+    let before = |time: &str| ok(&assembly, &format!("UPDATE stock SET n = n WHERE seen < {time}"))[0]["rows"].clone();
+    assert_eq!(before("TIMESTAMP '2026-01-01 10:00:00'"), 0);
+    assert_eq!(before("TIMESTAMP '2026-01-01 10:00:00.000001'"), 1);
+    assert_eq!(before("'2026-01-01 11:00:00'"), 1);
+    assert_eq!(before("now() + INTERVAL '1' DAY"), 1);
+    // It reads what it replaces.
+    ok(&assembly, "INSERT OVERWRITE stock SELECT item, n + 1, place, seen FROM stock");
+    holds(&assembly, "SELECT SUM(n) AS n FROM stock", json!([{"n": 13}]));
     ok(&assembly, "VACUUM stock DRY RUN");
     ok(&assembly, "RESTORE TABLE stock TO VERSION AS OF 1");
     holds(&assembly, "SELECT COUNT(*) AS n, SUM(n) AS total FROM stock", json!([{"n": 3, "total": 15}]));
@@ -132,6 +141,9 @@ async fn what_cannot_be_done_is_said_before_anything_is_changed() {
         ("RESTORE items TO VERSION AS OF 0", &["RM-7026"]),
         ("DELETE FROM orders", &["RM-7029", "CREATE EXTERNAL TABLE"]),
         ("DELETE FROM stok", &["RM-3002", "did you mean 'stock'?"]),
+        ("UPDATE stock SET n = 1, n = 2", &["RM-3006", "'n' is named twice"]),
+        ("INSERT INTO stock (item, item) VALUES ('a', 'b')", &["RM-3006"]),
+        ("DELETE FROM stock VERSION AS OF 0 WHERE n = 1", &["RM-3001", "the newest version"]),
         ("UPDATE stock SET m = 1", &["RM-3002", "did you mean 'n'?"]),
         ("DELETE FROM stock WHERE m = 1", &["m"]),
         ("DELETE FROM stock WHERE item IN (SELECT item FROM orders)", &["RM-3001", "MERGE INTO"]),

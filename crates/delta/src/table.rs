@@ -7,10 +7,13 @@ use async_trait::async_trait;
 use chrono::DateTime;
 use datafusion::catalog::TableProvider;
 use deltalake_core::table::state::DeltaTableState;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use rivermere_table::{Table, TableError, TableVersion};
 use std::sync::Arc;
 use tokio::sync::Mutex;
+
+/// Log entries that are read at a time.
+const ENTRIES_AT_ONCE: usize = 16;
 
 /// Versions that one call of [`Table::history`] returns at most.
 const MAX_HISTORY: usize = 10_000;
@@ -66,6 +69,23 @@ impl DeltaTable {
     }
 }
 
+/// What a log entry says of itself, which may be nothing.
+fn told(version: u64, entry: &[u8]) -> TableVersion {
+    let info = entry.split(|byte| *byte == b'\n').find_map(|line| {
+        let action: serde_json::Value = serde_json::from_slice(line).ok()?;
+        action.get("commitInfo").cloned()
+    });
+    let field = |name: &str| info.as_ref().and_then(|info| info.get(name));
+    let text = |name: &str| field(name).and_then(serde_json::Value::as_str).map(str::to_owned);
+    TableVersion {
+        version: signed(version),
+        committed_ms: field("timestamp").and_then(serde_json::Value::as_i64),
+        operation: text("operation"),
+        parameters: field("operationParameters").map(ToString::to_string),
+        engine: text("engineInfo"),
+    }
+}
+
 fn signed(version: u64) -> i64 {
     i64::try_from(version).unwrap_or(i64::MAX)
 }
@@ -95,19 +115,20 @@ impl Table for DeltaTable {
     }
 
     async fn history(&self, limit: usize) -> Result<Vec<TableVersion>, TableError> {
-        let mut table = deltalake_core::DeltaTable::new(self.handle.log_store.clone());
-        let failed = |error| self.handle.error("reading the history", error);
-        table.load().await.map_err(failed)?;
-        let newest = signed(table.version().unwrap_or_default());
-        let infos = table.history(Some(limit.min(MAX_HISTORY))).try_collect::<Vec<_>>().await.map_err(failed)?;
-        let versions = infos.into_iter().zip(0_i64..).map(|(info, back)| TableVersion {
-            version: newest - back,
-            committed_ms: info.timestamp,
-            operation: info.operation,
-            parameters: info.operation_parameters.and_then(|parameters| serde_json::to_string(&parameters).ok()),
-            engine: info.engine_info,
-        });
-        Ok(versions.collect())
+        let newest = self.newest().await?.version();
+        let read = |version: u64| async move {
+            let entry = self.handle.log_store.read_commit_entry(version).await;
+            let entry = entry.map_err(|error| self.handle.error("reading the history", error))?;
+            Ok::<_, TableError>(entry.map(|entry| told(version, &entry)))
+        };
+        let versions = (0..=newest).rev().take(limit.min(MAX_HISTORY)).map(read);
+        // An entry that was cleaned up ends what the table remembers.
+        let known = futures::stream::iter(versions).buffered(ENTRIES_AT_ONCE);
+        known
+            .try_take_while(|entry| std::future::ready(Ok(entry.is_some())))
+            .try_filter_map(|entry| async { Ok(entry) })
+            .try_collect()
+            .await
     }
 
     async fn scan(&self, version: Option<i64>) -> Result<Arc<dyn TableProvider>, TableError> {

@@ -8,6 +8,7 @@ use crate::schema::{delta_columns, table_schema};
 use crate::{DeltaTable, Location};
 use async_trait::async_trait;
 use chrono::Duration;
+use datafusion::common::Column;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::DataFrame;
@@ -24,8 +25,6 @@ use std::sync::Arc;
 
 /// Attempts of the library to commit what it has written, where other writers touched other rows.
 const COMMIT_ATTEMPTS: usize = 15;
-/// Times that a statement is done from its beginning.
-const ATTEMPTS: usize = 8;
 
 impl DeltaTable {
     /// Makes a table without rows.
@@ -59,30 +58,16 @@ impl EditableTable for DeltaTable {
         Ok(state.metadata().configuration().get(OWNER).cloned())
     }
 
-    /// A statement is a transaction of its own, so one that lost against another writer is done again from its beginning,
-    /// over what that writer left. The library alone would also give up appends beside a delete, which touch nothing that
-    /// it removed.
-    async fn apply(&self, session: &SessionState, verb: Verb) -> Result<Done, TableError> {
+    async fn apply(&self, session: &SessionState, base: i64, verb: Verb) -> Result<Done, TableError> {
         // Nodes of the library's plans are made real by its own planner.
         let builder = SessionStateBuilder::new_from_existing(session.clone());
         let session = Arc::new(builder.with_query_planner(DeltaPlanner::new()).build());
-        for _ in 1..ATTEMPTS {
-            match self.attempt(&session, verb.clone()).await {
-                Err(TableError::Conflict { .. }) => {}
-                done => return done,
-            }
-        }
-        self.attempt(&session, verb).await
-    }
-}
-
-impl DeltaTable {
-    async fn attempt(&self, session: &Arc<SessionState>, verb: Verb) -> Result<Done, TableError> {
         let name = verb_name(&verb);
         let mut table = deltalake_core::DeltaTable::new(self.handle().log_store.clone());
-        table.load().await.map_err(|error| self.handle().error("reading the log", error))?;
+        let version = u64::try_from(base).unwrap_or_default();
+        table.load_version(version).await.map_err(|error| self.handle().error("reading the log", error))?;
         let rules = rules(&table);
-        let run = Run { table, session: session.clone() };
+        let run = Run { table, session };
         let (table, done) = run.verb(verb).await.map_err(|error| match error {
             Failed::Library(error) => match verb_error(self.handle(), name, error) {
                 TableError::Verb { location, verb, reason } if reason.contains(BROKEN) => {
@@ -149,7 +134,7 @@ impl Run {
             Verb::Update { assignments, condition } => {
                 let mut update = self.table.update().with_session_state(self.session).with_commit_properties(commit());
                 for (column, value) in assignments {
-                    update = update.with_update(column.as_str(), value);
+                    update = update.with_update(Column::from_name(column), value);
                 }
                 if let Some(condition) = condition {
                     update = update.with_predicate(condition);
@@ -222,8 +207,10 @@ impl Run {
 
     async fn write(self, rows: LogicalPlan, mode: SaveMode) -> Outcome {
         let log_store = self.table.log_store();
+        // Rows that another writer has added since are no conflict to the library, and would outlive an overwrite.
+        let commit = if mode == SaveMode::Overwrite { commit().with_max_retries(0) } else { commit() };
         let write = self.table.write([]).with_input_plan(rows).with_save_mode(mode);
-        let table = write.with_session_state(self.session).with_commit_properties(commit()).await?;
+        let table = write.with_session_state(self.session).with_commit_properties(commit).await?;
         // The library counts, but tells the log alone.
         let entry = match table.version() {
             Some(version) => log_store.read_commit_entry(version).await?,
@@ -240,6 +227,8 @@ impl Run {
             .merge(source, merge.on)
             .with_target_alias(merge.target_alias)
             .with_source_alias(merge.source_alias)
+            // The source may be a topic or a view, which has other rows when it is read a second time.
+            .with_streaming(true)
             .with_session_state(self.session)
             .with_commit_properties(commit());
         for clause in merge.clauses {
@@ -247,7 +236,7 @@ impl Run {
                 MergeClause::UpdateMatched { condition, assignments } => {
                     builder.when_matched_update(|mut update| {
                         for (column, value) in assignments {
-                            update = update.update(column.as_str(), value);
+                            update = update.update(Column::from_name(column), value);
                         }
                         condition.into_iter().fold(update, |update, condition| update.predicate(condition))
                     })?
@@ -257,14 +246,14 @@ impl Run {
                 })?,
                 MergeClause::Insert { condition, values } => builder.when_not_matched_insert(|mut insert| {
                     for (column, value) in values {
-                        insert = insert.set(column.as_str(), value);
+                        insert = insert.set(Column::from_name(column), value);
                     }
                     condition.into_iter().fold(insert, |insert, condition| insert.predicate(condition))
                 })?,
                 MergeClause::UpdateUnmatched { condition, assignments } => {
                     builder.when_not_matched_by_source_update(|mut update| {
                         for (column, value) in assignments {
-                            update = update.update(column.as_str(), value);
+                            update = update.update(Column::from_name(column), value);
                         }
                         condition.into_iter().fold(update, |update, condition| update.predicate(condition))
                     })?
@@ -330,7 +319,7 @@ fn verb_name(verb: &Verb) -> &'static str {
 fn verb_error(handle: &Handle, verb: &'static str, error: DeltaTableError) -> TableError {
     let location = handle.location.to_string();
     if is_conflict(&error) {
-        return TableError::Conflict { location, attempts: ATTEMPTS as u64 };
+        return TableError::Conflict { location, attempts: 1 };
     }
     match handle.error("changing the table", error) {
         TableError::Storage { source, .. } if !is_of_storage(source.as_ref()) => {

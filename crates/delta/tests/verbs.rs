@@ -28,14 +28,25 @@ async fn values(session: &SessionContext, rows: &str) -> LogicalPlan {
     plan(session, &format!("SELECT k AS key, v AS value FROM (VALUES {rows}) AS t(k, v)")).await
 }
 
+/// As a statement does it: again over the newest version when another writer was quicker.
+async fn apply_with(session: &SessionContext, table: &DeltaTable, verb: Verb) -> Result<Done, TableError> {
+    loop {
+        let base = table.version().await.unwrap();
+        match table.apply(&session.state(), base, verb.clone()).await {
+            Err(TableError::Conflict { .. }) => {}
+            done => return done,
+        }
+    }
+}
+
 async fn apply(table: &DeltaTable, verb: Verb) -> Result<Done, TableError> {
-    table.apply(&SessionContext::new().state(), verb).await
+    apply_with(&SessionContext::new(), table, verb).await
 }
 
 async fn append(table: &DeltaTable, rows: &str) -> Done {
     let session = SessionContext::new();
     let rows = values(&session, rows).await;
-    table.apply(&session.state(), Verb::Append(rows)).await.unwrap()
+    apply_with(&session, table, Verb::Append(rows)).await.unwrap()
 }
 
 fn delete(condition: &str) -> Verb {
@@ -62,7 +73,7 @@ async fn rows_are_added_replaced_changed_and_removed() {
         assert_eq!(rows(&store).await, ["10=a", "20=b", "null=n"]);
         let session = SessionContext::new();
         let overwrite = Verb::Overwrite(values(&session, "(7, 'x')").await);
-        assert_eq!(table.apply(&session.state(), overwrite).await.unwrap().rows, Some(1));
+        assert_eq!(apply_with(&session, &table, overwrite).await.unwrap().rows, Some(1));
         assert_eq!(rows(&store).await, ["7=x"]);
         assert_eq!(rows_at(&store, Some(1)).await, ["1=a", "2=b", "3=b", "null=n"]);
         apply(&table, Verb::Delete { condition: None }).await.unwrap();
@@ -96,7 +107,7 @@ async fn a_merge_does_the_first_clause_that_fits() {
             MergeClause::DeleteUnmatched { condition: None },
         ],
     };
-    let done = table.apply(&session.state(), Verb::Merge(Box::new(merge))).await.unwrap();
+    let done = apply_with(&session, &table, Verb::Merge(Box::new(merge))).await.unwrap();
     assert_eq!(rows(&store).await, ["2=new b!", "4=left", "8=h"]);
     assert_eq!(done.rows, Some(5), "{done:?}");
     let count = |name| done.figures.iter().find(|(figure, _)| *figure == name).map(|(_, count)| *count);
@@ -120,7 +131,7 @@ async fn two_source_rows_for_one_row_are_refused_and_change_nothing() {
             assignments: pairs(&[("value", "\"s\".\"value\"")]),
         }],
     };
-    let error = table.apply(&session.state(), Verb::Merge(Box::new(merge))).await.unwrap_err();
+    let error = apply_with(&session, &table, Verb::Merge(Box::new(merge))).await.unwrap_err();
     assert!(matches!(&error, TableError::Verb { verb: "MERGE", .. }), "{error}");
     assert_eq!(rows(&store).await, ["1=a"]);
 }
@@ -139,11 +150,11 @@ async fn columns_and_constraints_are_added_and_kept() {
     apply(&table, check("\"key\" < 5")).await.unwrap();
     let session = SessionContext::new();
     let wide = plan(&session, "SELECT CAST(7 AS BIGINT) AS key, 'x' AS value, CAST(NULL AS DOUBLE) AS more").await;
-    let refused = table.apply(&session.state(), Verb::Append(wide.clone())).await.unwrap_err();
+    let refused = apply_with(&session, &table, Verb::Append(wide.clone())).await.unwrap_err();
     assert!(refused.to_string().contains("small") || matches!(refused, TableError::Verb { .. }), "{refused}");
     assert_eq!(rows(&store).await, ["1=a=null"]);
     apply(&table, Verb::DropConstraint { name: "small".into(), if_exists: false }).await.unwrap();
-    table.apply(&session.state(), Verb::Append(wide)).await.unwrap();
+    apply_with(&session, &table, Verb::Append(wide)).await.unwrap();
     assert_eq!(rows(&store).await, ["1=a=null", "7=x=null"]);
     let rename = apply(&table, Verb::RenameColumn { from: "more".into(), to: "less".into() }).await.unwrap_err();
     assert!(rename.to_string().contains("column mapping"), "{rename}");
@@ -200,6 +211,36 @@ async fn statements_at_the_same_time_are_done_one_after_the_other() {
         [a, b, c, d].into_iter().for_each(|done| _ = done.unwrap());
         assert_eq!(rows(&store).await, ["2=count", "5=e"], "an update or an append was lost");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overwrite_that_read_an_old_version_is_no_overwrite() {
+    let store = memory();
+    let table = created(&store, &[]).await;
+    let session = SessionContext::new();
+    let base = table.version().await.unwrap();
+    append(&table, "(1, 'a')").await;
+    for rows in ["(2, 'b')", "(3, 'c')"] {
+        let overwrite = Verb::Overwrite(values(&session, rows).await);
+        let late = table.apply(&session.state(), base, overwrite).await.unwrap_err();
+        assert!(matches!(late, TableError::Conflict { .. }), "{late}");
+    }
+    assert_eq!(rows(&store).await, ["1=a"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_with_a_dot_is_one_column() {
+    let store = memory();
+    let schema =
+        Arc::new(Schema::new(vec![Field::new("a.b", DataType::Int64, true), Field::new("b", DataType::Int64, true)]));
+    let spec = TableSpec { schema, partitioned_by: vec![], properties: vec![] };
+    let table = DeltaTable::create(location(&store), &spec).await.unwrap();
+    let session = SessionContext::new();
+    let row = plan(&session, "SELECT CAST(1 AS BIGINT) AS \"a.b\", CAST(2 AS BIGINT) AS b").await;
+    apply_with(&session, &table, Verb::Append(row)).await.unwrap();
+    let update = Verb::Update { assignments: pairs(&[("a.b", "7")]), condition: None };
+    apply(&table, update).await.unwrap();
+    assert_eq!(rows(&store).await, ["7=2"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

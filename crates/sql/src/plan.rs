@@ -131,7 +131,7 @@ impl Planner {
     /// # Errors
     /// When the name is taken.
     pub fn add(&mut self, relation: Relation) -> Result<(), SqlError> {
-        if self.relations.contains_key(&relation.name) {
+        if self.relations.contains_key(&relation.name) || self.externals.contains(&relation.name) {
             return Err(SqlError::new(SqlError::DUPLICATE, format!("'{}' is defined twice", relation.name))
                 .hint("give one of them another name"));
         }

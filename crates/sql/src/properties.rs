@@ -399,6 +399,12 @@ fn column_index(expr: &Expr, schema: &DFSchema) -> Option<usize> {
 
 /// How an expression over an input's columns is bounded in time.
 fn expression_time(expr: &Expr, schema: &DFSchema, input: &Properties) -> Option<TimeBound> {
+    // Into another zone a clock is moved by hours, and days there have not always 24 of them.
+    if let Ok(DataType::Timestamp(_, Some(zone))) = expr.get_type(schema)
+        && !["UTC", "+00:00"].contains(&zone.as_ref())
+    {
+        return None;
+    }
     match expr {
         Expr::Column(column) => input.time.get(schema.index_of_column(column).ok()?)?.clone(),
         Expr::Alias(alias) => expression_time(&alias.expr, schema, input),

@@ -114,10 +114,11 @@ pub trait EditableTable: Table {
     /// The sink that writes the table, if one says that it does.
     async fn owner(&self) -> Result<Option<String>, TableError>;
 
-    /// Does it in one commit. Writers that were quicker are given way: it is done again over what they left.
+    /// Does it in one commit over version `base`. Whatever the verb's plans read must be no older than that; what other
+    /// writers committed since is looked at, and where it touches the same rows, nothing is changed.
     ///
     /// # Errors
-    /// [`TableError::Verb`] for what cannot be done to this table, with the reason; [`TableError::Conflict`] when other
-    /// writers were quicker each time. Nothing was changed then.
-    async fn apply(&self, session: &SessionState, verb: Verb) -> Result<Done, TableError>;
+    /// [`TableError::Verb`] for what cannot be done to this table, with the reason; [`TableError::Conflict`] when another
+    /// writer was quicker: plan and apply it again over the newest version.
+    async fn apply(&self, session: &SessionState, base: i64, verb: Verb) -> Result<Done, TableError>;
 }

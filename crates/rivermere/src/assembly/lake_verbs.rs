@@ -20,6 +20,9 @@ use std::sync::Arc;
 /// Versions that DESCRIBE HISTORY shows when it is not told how many.
 const HISTORY: usize = 1_000;
 
+/// Times that a statement is done from its beginning, when another writer was quicker.
+const ATTEMPTS: u64 = 8;
+
 /// A table that a statement is about.
 struct Found {
     place: String,
@@ -43,19 +46,48 @@ pub(super) async fn run(
         verb => verb,
     };
     let table = open(running, &found, !matches!(verb, LakeVerb::Optimize { .. } | LakeVerb::Vacuum { .. })).await?;
+    for attempt in 1.. {
+        let base = table.version().await.map_err(told)?;
+        let verb = planned(running, &found, &table, verb, parsed).await?;
+        let session = running.new_session().map_err(datafusion_problem)?;
+        match table.apply(&session.state(), base, verb).await {
+            Err(TableError::Conflict { .. }) if attempt < ATTEMPTS => {}
+            applied => return done(applied.map_err(|error| exhausted(error, attempt))?),
+        }
+    }
+    history(vec![])
+}
+
+/// A conflict with the number of attempts that it took.
+fn exhausted(error: TableError, attempts: u64) -> SqlProblem {
+    told(match error {
+        TableError::Conflict { location, .. } => TableError::Conflict { location, attempts },
+        error => error,
+    })
+}
+
+/// The verb of a statement, its sources planned over what is there now.
+async fn planned(
+    running: &Arc<Running>,
+    found: &Found,
+    table: &DeltaTable,
+    verb: &LakeVerb,
+    parsed: &Parsed,
+) -> Result<Verb, SqlProblem> {
     let columns = table.schema().await.map_err(told)?;
     let check = |assignments: &[(Ident, SqlExpr)]| {
+        once_each(assignments.iter().map(|(column, _)| column.value.as_str()))?;
         assignments.iter().try_for_each(|(column, _)| known(&columns, &column.value, &found.name).map(drop))
     };
-    let verb = match verb {
+    Ok(match verb {
         LakeVerb::Delete { condition } => Verb::Delete { condition: condition.as_ref().map(text).transpose()? },
         LakeVerb::Update { assignments, condition } => {
             check(assignments)?;
             let condition = condition.as_ref().map(text).transpose()?;
             Verb::Update { assignments: texts(assignments)?, condition }
         }
-        LakeVerb::Merge(merge) => Verb::Merge(Box::new(merged(running, merge, &columns, &found, parsed).await?)),
-        LakeVerb::Alter(alteration) => altered(alteration, &columns, &found, parsed)?,
+        LakeVerb::Merge(merge) => Verb::Merge(Box::new(merged(running, merge, &columns, found, parsed).await?)),
+        LakeVerb::Alter(alteration) => altered(alteration, &columns, found, parsed)?,
         LakeVerb::Optimize { z_order } => {
             let columns = z_order.iter().map(|column| known(&columns, &column.value, &found.name));
             Verb::Compact {
@@ -65,12 +97,9 @@ pub(super) async fn run(
         LakeVerb::Vacuum { full, retain_hours, dry_run } => {
             Verb::Clean { everything: *full, retain_hours: *retain_hours, dry_run: *dry_run }
         }
-        LakeVerb::Restore { to } => Verb::Restore { version: version(&table, to).await? },
-        // Answered above.
-        LakeVerb::History { .. } => return history(vec![]),
-    };
-    let session = running.new_session().map_err(datafusion_problem)?;
-    done(table.apply(&session.state(), verb).await.map_err(told)?)
+        LakeVerb::Restore { to } => Verb::Restore { version: version(table, to).await? },
+        LakeVerb::History { .. } => return Err(SqlProblem::new(Code(7030), "a history changes nothing")),
+    })
 }
 
 /// `INSERT INTO` or `INSERT OVERWRITE` a table of the lake.
@@ -88,16 +117,54 @@ pub(super) async fn insert(running: &Arc<Running>, insert: &Insert, parsed: &Par
             given.iter().map(field).collect::<Result<Vec<_>, _>>()?
         }
     };
-    let session = running.new_session().map_err(datafusion_problem)?;
-    let plan = plan_query(running, &session, &insert.query, parsed).await?;
-    let width = plan.schema().fields().len();
-    if width != names.len() {
-        let message = format!("{width} values for the {} columns of '{}'", names.len(), found.name);
-        return Err(problem(SqlError::new(Code(7027), message).at(parsed.location.clone())));
+    once_each(names.iter().map(String::as_str))?;
+    for attempt in 1.. {
+        let base = table.version().await.map_err(told)?;
+        let session = running.new_session().map_err(datafusion_problem)?;
+        let plan = plan_query(running, &session, &insert.query, parsed).await?;
+        let width = plan.schema().fields().len();
+        if width != names.len() {
+            let message = format!("{width} values for the {} columns of '{}'", names.len(), found.name);
+            return Err(problem(SqlError::new(Code(7027), message).at(parsed.location.clone())));
+        }
+        let rows = in_table_order(plan, &names, &schema)?;
+        let verb = if insert.overwrite { Verb::Overwrite(rows) } else { Verb::Append(rows) };
+        match table.apply(&session.state(), base, verb).await {
+            Err(TableError::Conflict { .. }) if attempt < ATTEMPTS => {}
+            applied => return done(applied.map_err(|error| exhausted(error, attempt))?),
+        }
     }
-    let rows = in_table_order(plan, &names, &schema)?;
-    let verb = if insert.overwrite { Verb::Overwrite(rows) } else { Verb::Append(rows) };
-    done(table.apply(&session.state(), verb).await.map_err(told)?)
+    history(vec![])
+}
+
+/// Refuses a column that is named twice.
+fn once_each<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), SqlProblem> {
+    let mut seen = std::collections::BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(SqlProblem::new(Code(3006), format!("column '{name}' is named twice")));
+        }
+    }
+    Ok(())
+}
+
+/// [`ensure`] when the platform starts: a table that is there is taken as it has become, and one that cannot be reached is
+/// told of when a statement names it.
+pub(super) async fn ensure_at_start(
+    running: &Running,
+    create: &CreateExternal,
+    parsed: &Parsed,
+) -> Result<(), SqlProblem> {
+    match running.lake.table(&create.location).await {
+        Err(TableError::Missing { .. }) if !create.columns.is_empty() => {
+            ensure(running, create, parsed).await.map(drop)
+        }
+        Err(error) => {
+            tracing::warn!(table = create.name.value, %error, "an external table cannot be opened now");
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+    }
 }
 
 /// Makes the table, if columns are given and there is none; else it must be there.
@@ -184,10 +251,19 @@ async fn open(running: &Running, found: &Found, changes: bool) -> Result<DeltaTa
         return Err(theirs(&view.name));
     }
     let table = running.lake.table(&found.place).await.map_err(told)?;
-    if changes && let Some(owner) = table.owner().await.map_err(told)? {
-        let view = owner.rsplit('/').next().unwrap_or(&owner);
-        if running.views.get(view).is_some_and(|cell| cell.view.stored_as.is_some()) {
-            return Err(theirs(view));
+    let owner = if changes { table.owner().await.map_err(told)?.filter(|owner| !owner.is_empty()) } else { None };
+    if let Some(owner) = owner {
+        let ours = running.incarnation().map(|incarnation| format!("rivermere/{incarnation}/"));
+        match ours.and_then(|ours| owner.strip_prefix(&ours).map(str::to_owned)) {
+            Some(view) if running.views.get(&view).is_some_and(|cell| cell.view.stored_as.is_some()) => {
+                return Err(theirs(&view));
+            }
+            // Its view is gone.
+            Some(_) => {}
+            None => {
+                return Err(SqlProblem::new(Code(7031), format!("the table is written by another pipeline: {owner}"))
+                    .with_hint("if that is gone, take the property rivermere.sink off the table"));
+            }
         }
     }
     Ok(table)
@@ -273,6 +349,7 @@ async fn merged(
         if pairs.is_empty() {
             return all().collect();
         }
+        once_each(pairs.iter().map(|(column, _)| column.value.as_str()))?;
         pairs.iter().try_for_each(|(column, _)| known(columns, &column.value, &found.name).map(drop))?;
         texts(pairs)
     };
@@ -316,7 +393,9 @@ fn quoted(name: &str) -> String {
 async fn version(table: &DeltaTable, to: &AsOf) -> Result<i64, SqlProblem> {
     match to {
         AsOf::Version(version) => Ok(*version),
-        AsOf::Timestamp(text) => table.version_at(timestamp_us(text).map_err(problem)? / 1_000).await.map_err(told),
+        AsOf::Timestamp(text) => {
+            table.version_at(timestamp_us(text).map_err(problem)?.div_euclid(1_000)).await.map_err(told)
+        }
     }
 }
 

@@ -106,7 +106,7 @@ impl Assembly {
         running.add_externals(&kept.externals);
         for parsed in &project.statements {
             if let rivermere_sql::Statement::CreateExternal(create) = &parsed.statement {
-                lake_verbs::ensure(&running, create, parsed).await.map_err(|problem| {
+                lake_verbs::ensure_at_start(&running, create, parsed).await.map_err(|problem| {
                     Problem::told(format!(
                         "{}: {}\n  in CREATE EXTERNAL TABLE {}",
                         problem.code, problem.message, create.name

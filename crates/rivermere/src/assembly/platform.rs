@@ -140,6 +140,11 @@ impl Running {
         }
     }
 
+    /// Names this pipeline's life in the tables that it writes.
+    pub(super) fn incarnation(&self) -> Option<String> {
+        self.committer.incarnation().map(|incarnation| incarnation.to_string())
+    }
+
     fn engine_status(&self) -> EngineStatus {
         self.engine.get().map(EngineHandle::status).unwrap_or_default()
     }

@@ -187,7 +187,12 @@ impl CatalogInfo for LiveCatalog {
         table: &str,
     ) -> Result<Option<SchemaRef>, DataFusionError> {
         let Some(schema) = self.schema(catalog, schema) else { return Ok(None) };
-        Ok(schema.table(table).await?.map(|table| table.schema()))
+        // A table of the lake that cannot be reached must not take the others out of the catalog.
+        let found = schema.table(table).await.unwrap_or_else(|error| {
+            tracing::warn!(table, %error, "its columns are left out of pg_catalog");
+            None
+        });
+        Ok(found.map(|table| table.schema()))
     }
 
     /// What the platform maintains is a view, so that `\dv` lists it and `\dt` does not.

@@ -136,6 +136,8 @@ pub(super) fn tag(text: &str) -> Option<String> {
     let verb = words.next()?;
     match verb.as_str() {
         "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "TRUNCATE" | "REFRESH" | "SET" | "USE" => Some(verb),
+        // What they did is no result set: to learn its columns they would have to be run.
+        "OPTIMIZE" | "VACUUM" | "RESTORE" => Some(verb),
         "CREATE" | "DROP" | "ALTER" => {
             let object = words.next().unwrap_or_default();
             let more = match object.as_str() {
@@ -160,6 +162,8 @@ mod tests {
         check("CREATE OR REPLACE TABLE t(a int)", Some("CREATE TABLE"));
         check("drop table if exists t", Some("DROP TABLE"));
         check("insert into t values (1)", Some("INSERT"));
+        check("RESTORE TABLE t TO VERSION AS OF 1", Some("RESTORE"));
+        check("CREATE EXTERNAL TABLE t STORED AS DELTA LOCATION 'x'", Some("CREATE EXTERNAL TABLE"));
         check("explain streaming select 1", None);
         check("", None);
     }

@@ -471,6 +471,9 @@ impl Reader<'_> {
 
     fn target_of_factor(&self, factor: &TableFactor) -> Result<(Target, Option<Ident>), Failure> {
         let (name, args, alias) = match factor {
+            TableFactor::Table { version: Some(_), .. } => {
+                return Err(self.plain("the newest version of a table is changed, and no other").into());
+            }
             TableFactor::Table { name, args: None, alias, .. } => (name, None, alias),
             TableFactor::Table { name, args: Some(args), alias, .. } => (name, Some(&args.args), alias),
             TableFactor::Function { name, args, alias, .. } => (name, Some(args), alias),
@@ -568,10 +571,23 @@ impl VisitorMut for Exact {
         match expr {
             Expr::Identifier(ident) => exact(ident),
             Expr::CompoundIdentifier(parts) => parts.iter_mut().for_each(exact),
+            // Microseconds, which is what the tables have; a literal alone would be nanoseconds.
+            Expr::TypedString(typed) if matches!(typed.data_type, DataType::Timestamp(None, _)) => {
+                *expr = in_micros(typed.value.to_string());
+            }
+            Expr::Function(function) if is_now(&function.name) => *expr = in_micros(expr.to_string()),
             _ => {}
         }
         ControlFlow::Continue(())
     }
+}
+
+fn is_now(name: &ObjectName) -> bool {
+    ["now", "current_timestamp"].contains(&name.to_string().to_lowercase().as_str())
+}
+
+fn in_micros(value: String) -> Expr {
+    Expr::Identifier(Ident::new(format!("arrow_cast({value}, 'Timestamp(Microsecond, None)')")))
 }
 
 impl CreateExternal {

@@ -81,6 +81,11 @@ impl Committer {
         *self.incarnation.lock() = Some(incarnation);
     }
 
+    /// The pipeline's incarnation, once the engine has told it.
+    pub fn incarnation(&self) -> Option<Uuid> {
+        *self.incarnation.lock()
+    }
+
     pub(super) fn open(&self, view: Arc<ViewDefinition>, files: StagedFiles) {
         let sink = Sink {
             view: view.clone(),
@@ -136,6 +141,7 @@ impl Committer {
             {
                 let sinks = self.sinks.lock();
                 if let Some(error) = sinks.values().find_map(|sink| sink.error.clone()) {
+                    *self.flush.lock() = false;
                     return Err(error);
                 }
                 if sinks.values().all(|sink| sink.waiting.is_empty() && sink.confirmed.is_some()) {
