@@ -46,24 +46,53 @@ pub(super) async fn run(
         verb => verb,
     };
     let table = open(running, &found, !matches!(verb, LakeVerb::Optimize { .. } | LakeVerb::Vacuum { .. })).await?;
-    for attempt in 1.. {
-        let base = table.version().await.map_err(told)?;
-        let verb = planned(running, &found, &table, verb, parsed).await?;
-        let session = running.new_session().map_err(datafusion_problem)?;
-        match table.apply(&session.state(), base, verb).await {
-            Err(TableError::Conflict { .. }) if attempt < ATTEMPTS => {}
-            applied => return done(applied.map_err(|error| exhausted(error, attempt))?),
-        }
-    }
-    history(vec![])
+    applied(running, &found, &table, &Work::Verb(verb), parsed).await
 }
 
-/// A conflict with the number of attempts that it took.
-fn exhausted(error: TableError, attempts: u64) -> SqlProblem {
-    told(match error {
-        TableError::Conflict { location, .. } => TableError::Conflict { location, attempts },
-        error => error,
-    })
+/// What is done to a table.
+enum Work<'a> {
+    Verb(&'a LakeVerb),
+    Insert {
+        insert: &'a Insert,
+        /// The columns that its rows have, in their order.
+        names: Vec<String>,
+        schema: SchemaRef,
+    },
+}
+
+/// Does it over the newest version, and again when another writer was quicker: what it reads is planned anew each time.
+async fn applied(
+    running: &Arc<Running>,
+    found: &Found,
+    table: &DeltaTable,
+    work: &Work<'_>,
+    parsed: &Parsed,
+) -> Result<SqlOutput, SqlProblem> {
+    let mut attempts = 1;
+    loop {
+        let base = table.version().await.map_err(told)?;
+        let session = running.new_session().map_err(datafusion_problem)?;
+        let verb = match work {
+            Work::Verb(verb) => planned(running, found, table, verb, parsed).await?,
+            Work::Insert { insert, names, schema } => {
+                let plan = plan_query(running, &session, &insert.query, parsed).await?;
+                let width = plan.schema().fields().len();
+                if width != names.len() {
+                    let message = format!("{width} values for the {} columns of '{}'", names.len(), found.name);
+                    return Err(problem(SqlError::new(Code(7027), message).at(parsed.location.clone())));
+                }
+                let rows = in_table_order(plan, names, schema)?;
+                if insert.overwrite { Verb::Overwrite(rows) } else { Verb::Append(rows) }
+            }
+        };
+        match table.apply(&session.state(), base, verb).await {
+            Err(TableError::Conflict { location, .. }) if attempts == ATTEMPTS => {
+                return Err(told(TableError::Conflict { location, attempts }));
+            }
+            Err(TableError::Conflict { .. }) => attempts += 1,
+            applied => return done(applied.map_err(told)?),
+        }
+    }
 }
 
 /// The verb of a statement, its sources planned over what is there now.
@@ -118,23 +147,7 @@ pub(super) async fn insert(running: &Arc<Running>, insert: &Insert, parsed: &Par
         }
     };
     once_each(names.iter().map(String::as_str))?;
-    for attempt in 1.. {
-        let base = table.version().await.map_err(told)?;
-        let session = running.new_session().map_err(datafusion_problem)?;
-        let plan = plan_query(running, &session, &insert.query, parsed).await?;
-        let width = plan.schema().fields().len();
-        if width != names.len() {
-            let message = format!("{width} values for the {} columns of '{}'", names.len(), found.name);
-            return Err(problem(SqlError::new(Code(7027), message).at(parsed.location.clone())));
-        }
-        let rows = in_table_order(plan, &names, &schema)?;
-        let verb = if insert.overwrite { Verb::Overwrite(rows) } else { Verb::Append(rows) };
-        match table.apply(&session.state(), base, verb).await {
-            Err(TableError::Conflict { .. }) if attempt < ATTEMPTS => {}
-            applied => return done(applied.map_err(|error| exhausted(error, attempt))?),
-        }
-    }
-    history(vec![])
+    applied(running, &found, &table, &Work::Insert { insert, names, schema }, parsed).await
 }
 
 /// Refuses a column that is named twice.

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::LocalDisk;
+use futures::StreamExt;
 use futures::TryStreamExt;
 use object_store::{GetRange, ObjectStoreExt, PutMode, UpdateVersion};
 use rivermere_base::CrashPoint;
