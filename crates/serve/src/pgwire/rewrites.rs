@@ -295,7 +295,7 @@ mod tests {
         check("SELECT unnest(i.list) AS k FROM i", "SELECT unnest(i.list) AS k FROM i");
         check("SELECT t.I_INDOPTION[t.n - 1] FROM t", "SELECT CAST(NULL AS SMALLINT) FROM t");
         check("SELECT l.tableoid FROM l", "SELECT CAST(0 AS INT) FROM l");
-        check("SELECT array_contains(e.stxkind, 'd') FROM e", "SELECT FALSE FROM e");
+        check("SELECT array_contains(e.stxkind, 'd') FROM e", "SELECT false FROM e");
     }
 
     #[test]

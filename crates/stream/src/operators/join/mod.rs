@@ -1,6 +1,6 @@
 //! Joins of every kind on equal keys, with any further condition; without keys, every row meets every other.
 //!
-//! Δ(L ⋈ R) = L ⋈ ΔR + ΔL ⋈ R', with R' = R + ΔR; weights multiply. What is shown of a side's own rows depends on whether
+//! Δ(L ⋈ R) = L ⋈ ΔR + ΔL ⋈ R', with R' = R + ΔR, or the same with the sides exchanged; weights multiply. What is shown of a side's own rows depends on whether
 //! they have a match: outer joins show those without one beside nulls, semi joins those with one, anti joins those
 //! without, mark joins all with the answer. `degree` of a row is the weight of its matches, and when it leaves or reaches
 //! 0 the row comes or goes. `NOT IN` also looks at the whole right side: nothing is shown while it has a null, and
@@ -15,7 +15,7 @@ use super::aggregate::microseconds;
 use super::map::{keep, predicate};
 use super::{Operator, RejectedRow, StateSink, StepContext};
 use crate::error::{Result, StreamError};
-use crate::state::{EncodedRows, RowCodec};
+use crate::state::{EncodedRows, RowCodec, consolidate};
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
 };
@@ -221,7 +221,7 @@ impl Join {
         !self.spec.is_static[1 - side] || self.spec.is_static[side] || self.spec.null_aware
     }
 
-    /// One side's change against the rows of the other: the right one's first, against the left rows before the step.
+    /// One side's change against the rows of the other.
     fn apply(&mut self, side: usize, delta: &Delta, context: &mut StepContext, out: &mut Vec<Changes>) -> Result<()> {
         let rows = delta.changes.num_rows();
         let other = 1 - side;
@@ -489,16 +489,22 @@ impl Operator for Join {
         let mut deltas = |side: usize| -> Result<Vec<Delta>> {
             inputs.get_mut(side).map(std::mem::take).into_iter().flatten().map(|part| self.delta(side, part)).collect()
         };
-        let (left, right) = (deltas(LEFT)?, deltas(RIGHT)?);
-        if self.spec.null_aware && !right.is_empty() {
-            self.apply_right_of_not_in(&right, context, &mut out)?;
-        } else {
-            for delta in &right {
-                self.apply(RIGHT, delta, context, &mut out)?;
+        let deltas = [deltas(LEFT)?, deltas(RIGHT)?];
+        // A side that never changes goes first: the rows of the other are not kept for it.
+        let first = if self.spec.is_static == [true, false] && !self.spec.null_aware { LEFT } else { RIGHT };
+        for side in [first, 1 - first] {
+            if side == RIGHT && self.spec.null_aware && !deltas[RIGHT].is_empty() {
+                self.apply_right_of_not_in(&deltas[RIGHT], context, &mut out)?;
+                continue;
+            }
+            for delta in &deltas[side] {
+                self.apply(side, delta, context, &mut out)?;
             }
         }
-        for delta in &left {
-            self.apply(LEFT, delta, context, &mut out)?;
+        if self.spec.is_static == [true, true] && !out.is_empty() {
+            // What is shown in between, while the second side is not there yet, is no row that anybody must see.
+            let all = Changes::concat(&self.schema, &out)?;
+            out = vec![consolidate(all, &RowCodec::of_schema(&self.schema)?)?];
         }
         if let Some((_, bound)) = &self.spec.bound
             && let Some(threshold) = context.threshold_us(bound)
