@@ -23,6 +23,8 @@ use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, TableError, T
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// Where a commit names its statement.
+const STATEMENT: &str = "rivermere.statement";
 /// Attempts of the library to commit what it has written, where other writers touched other rows.
 const COMMIT_ATTEMPTS: usize = 15;
 
@@ -58,7 +60,7 @@ impl EditableTable for DeltaTable {
         Ok(state.metadata().configuration().get(OWNER).cloned())
     }
 
-    async fn apply(&self, session: &SessionState, base: i64, verb: Verb) -> Result<Done, TableError> {
+    async fn apply(&self, session: &SessionState, base: i64, statement: &str, verb: Verb) -> Result<Done, TableError> {
         // Nodes of the library's plans are made real by its own planner.
         let builder = SessionStateBuilder::new_from_existing(session.clone());
         let session = Arc::new(builder.with_query_planner(DeltaPlanner::new()).build());
@@ -67,8 +69,8 @@ impl EditableTable for DeltaTable {
         let version = u64::try_from(base).unwrap_or_default();
         table.load_version(version).await.map_err(|error| self.handle().error("reading the log", error))?;
         let rules = rules(&table);
-        let run = Run { table, session };
-        let (table, done) = run.verb(verb).await.map_err(|error| match error {
+        let run = Run { table, session, commit: commit(statement) };
+        let done = run.verb(verb).await.map_err(|error| match error {
             Failed::Library(error) => match verb_error(self.handle(), name, error) {
                 TableError::Verb { location, verb, reason } if reason.contains(BROKEN) => {
                     let reason = reason.split_once(INVALID).map_or(reason.as_str(), |(_, reason)| reason);
@@ -79,9 +81,34 @@ impl EditableTable for DeltaTable {
             Failed::Ours(reason) => {
                 TableError::Verb { location: self.handle().location.to_string(), verb: name, reason }
             }
-        })?;
+        });
+        let (table, done) = match done {
+            Err(conflict @ TableError::Conflict { .. }) => {
+                // The other writer may have been this very commit, whose answer was lost.
+                return match self.committed(version, statement).await? {
+                    Some(version) => Ok(Done { version, ..Done::default() }),
+                    None => Err(conflict),
+                };
+            }
+            done => done?,
+        };
         let version = i64::try_from(table.version().unwrap_or_default()).unwrap_or(i64::MAX);
         Ok(Done { version, ..done })
+    }
+}
+
+impl DeltaTable {
+    /// The version after `base` that holds the commit of a statement.
+    async fn committed(&self, base: u64, statement: &str) -> Result<Option<i64>, TableError> {
+        let newest = self.newest().await?.version();
+        for version in base + 1..=newest {
+            let entry = self.handle().log_store.read_commit_entry(version).await;
+            let entry = entry.map_err(|error| self.handle().error("reading the log", error))?;
+            if entry.is_some_and(|entry| String::from_utf8_lossy(&entry).contains(statement)) {
+                return Ok(i64::try_from(version).ok());
+            }
+        }
+        Ok(None)
     }
 }
 
@@ -115,6 +142,7 @@ type Outcome = Result<(deltalake_core::DeltaTable, Done), Failed>;
 struct Run {
     table: deltalake_core::DeltaTable,
     session: Arc<SessionState>,
+    commit: CommitProperties,
 }
 
 impl Run {
@@ -123,7 +151,8 @@ impl Run {
             Verb::Append(rows) => self.write(rows, SaveMode::Append).await,
             Verb::Overwrite(rows) => self.write(rows, SaveMode::Overwrite).await,
             Verb::Delete { condition } => {
-                let mut delete = self.table.delete().with_session_state(self.session).with_commit_properties(commit());
+                let mut delete =
+                    self.table.delete().with_session_state(self.session).with_commit_properties(self.commit);
                 if let Some(condition) = condition {
                     delete = delete.with_predicate(condition);
                 }
@@ -132,7 +161,8 @@ impl Run {
                 Ok((table, Done { rows: metrics.num_deleted_rows.map(|rows| rows as u64), figures, version: 0 }))
             }
             Verb::Update { assignments, condition } => {
-                let mut update = self.table.update().with_session_state(self.session).with_commit_properties(commit());
+                let mut update =
+                    self.table.update().with_session_state(self.session).with_commit_properties(self.commit);
                 for (column, value) in assignments {
                     update = update.with_update(Column::from_name(column), value);
                 }
@@ -146,7 +176,7 @@ impl Run {
             Verb::Merge(merge) => self.merge(*merge).await,
             Verb::AddColumns(columns) => {
                 let fields = delta_columns(&columns).map_err(|error| Failed::Ours(error.to_string()))?;
-                let table = self.table.add_columns().with_fields(fields).with_commit_properties(commit()).await?;
+                let table = self.table.add_columns().with_fields(fields).with_commit_properties(self.commit).await?;
                 Ok((table, Done::default()))
             }
             Verb::RenameColumn { .. } | Verb::DropColumn(_) => Err(Failed::Ours(
@@ -156,26 +186,26 @@ impl Run {
                 Err(Failed::Ours("types are widened by the table feature typeWidening, which is not written".into()))
             }
             Verb::DropNotNull(column) => {
-                let altered = self.table.drop_column_not_null().with_column(column).with_commit_properties(commit());
+                let altered = self.table.drop_column_not_null().with_column(column).with_commit_properties(self.commit);
                 Ok((altered.await?, Done::default()))
             }
             Verb::AddConstraint { name, check } => {
                 let altered = self.table.add_constraint().with_constraint(name, check);
-                let altered = altered.with_session_state(self.session).with_commit_properties(commit());
+                let altered = altered.with_session_state(self.session).with_commit_properties(self.commit);
                 Ok((altered.await?, Done::default()))
             }
             Verb::DropConstraint { name, if_exists } => {
                 let altered = self.table.drop_constraints().with_constraint(name).with_raise_if_not_exists(!if_exists);
-                Ok((altered.with_commit_properties(commit()).await?, Done::default()))
+                Ok((altered.with_commit_properties(self.commit).await?, Done::default()))
             }
             Verb::SetProperties(properties) => {
                 let properties: HashMap<String, String> = properties.into_iter().collect();
                 let altered = self.table.set_tbl_properties().with_properties(properties);
-                Ok((altered.with_commit_properties(commit()).await?, Done::default()))
+                Ok((altered.with_commit_properties(self.commit).await?, Done::default()))
             }
             Verb::Compact { z_order } => {
                 let kind = if z_order.is_empty() { OptimizeType::Compact } else { OptimizeType::ZOrder(z_order) };
-                let optimize = self.table.optimize().with_type(kind).with_commit_properties(commit());
+                let optimize = self.table.optimize().with_type(kind).with_commit_properties(self.commit);
                 let (table, metrics) = optimize.await?;
                 let figures = files(metrics.num_files_added as usize, metrics.num_files_removed as usize);
                 Ok((table, Done { figures, ..Done::default() }))
@@ -188,13 +218,13 @@ impl Run {
                     vacuum =
                         vacuum.with_retention_period(hours.ok_or_else(|| Failed::Ours("that is too long".into()))?);
                 }
-                let (table, metrics) = vacuum.with_commit_properties(commit()).await?;
+                let (table, metrics) = vacuum.with_commit_properties(self.commit).await?;
                 let figures = vec![("files_removed", metrics.files_deleted.len() as u64)];
                 Ok((table, Done { figures, ..Done::default() }))
             }
             Verb::Restore { version } => {
                 let version = u64::try_from(version).map_err(|_| Failed::Ours("versions count from 0".into()))?;
-                let restore = self.table.restore().with_version_to_restore(version).with_commit_properties(commit());
+                let restore = self.table.restore().with_version_to_restore(version).with_commit_properties(self.commit);
                 let (table, metrics) = restore.await?;
                 let figures = vec![
                     ("files_removed", metrics.num_removed_file as u64),
@@ -208,7 +238,8 @@ impl Run {
     async fn write(self, rows: LogicalPlan, mode: SaveMode) -> Outcome {
         let log_store = self.table.log_store();
         // Rows that another writer has added since are no conflict to the library, and would outlive an overwrite.
-        let commit = if mode == SaveMode::Overwrite { commit().with_max_retries(0) } else { commit() };
+        let overwrites = mode == SaveMode::Overwrite;
+        let commit = if overwrites { self.commit.with_max_retries(0) } else { self.commit };
         let write = self.table.write([]).with_input_plan(rows).with_save_mode(mode);
         let table = write.with_session_state(self.session).with_commit_properties(commit).await?;
         // The library counts, but tells the log alone.
@@ -230,7 +261,7 @@ impl Run {
             // The source may be a topic or a view, which has other rows when it is read a second time.
             .with_streaming(true)
             .with_session_state(self.session)
-            .with_commit_properties(commit());
+            .with_commit_properties(self.commit);
         for clause in merge.clauses {
             builder = match clause {
                 MergeClause::UpdateMatched { condition, assignments } => {
@@ -276,8 +307,9 @@ impl Run {
     }
 }
 
-fn commit() -> CommitProperties {
-    CommitProperties::default().with_max_retries(COMMIT_ATTEMPTS)
+fn commit(statement: &str) -> CommitProperties {
+    let statement = [(STATEMENT.to_string(), serde_json::Value::from(statement))];
+    CommitProperties::default().with_max_retries(COMMIT_ATTEMPTS).with_metadata(statement)
 }
 
 fn files(added: usize, removed: usize) -> Vec<(&'static str, u64)> {

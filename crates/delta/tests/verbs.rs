@@ -8,6 +8,7 @@ use object_store::ObjectStore;
 use rivermere_delta::DeltaTable;
 use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, Table, TableError, TableSink, TableSpec, Verb};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 async fn created(store: &Arc<dyn ObjectStore>, partitioned_by: &[&str]) -> DeltaTable {
     let schema = Arc::new(Schema::new(vec![
@@ -28,11 +29,16 @@ async fn values(session: &SessionContext, rows: &str) -> LogicalPlan {
     plan(session, &format!("SELECT k AS key, v AS value FROM (VALUES {rows}) AS t(k, v)")).await
 }
 
+fn statement() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    format!("statement {}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
 /// As a statement does it: again over the newest version when another writer was quicker.
 async fn apply_with(session: &SessionContext, table: &DeltaTable, verb: Verb) -> Result<Done, TableError> {
     loop {
         let base = table.version().await.unwrap();
-        match table.apply(&session.state(), base, verb.clone()).await {
+        match table.apply(&session.state(), base, &statement(), verb.clone()).await {
             Err(TableError::Conflict { .. }) => {}
             done => return done,
         }
@@ -222,10 +228,27 @@ async fn an_overwrite_that_read_an_old_version_is_no_overwrite() {
     append(&table, "(1, 'a')").await;
     for rows in ["(2, 'b')", "(3, 'c')"] {
         let overwrite = Verb::Overwrite(values(&session, rows).await);
-        let late = table.apply(&session.state(), base, overwrite).await.unwrap_err();
+        let late = table.apply(&session.state(), base, &statement(), overwrite).await.unwrap_err();
         assert!(matches!(late, TableError::Conflict { .. }), "{late}");
     }
     assert_eq!(rows(&store).await, ["1=a"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_whose_answer_was_lost_is_not_done_again() {
+    let store = memory();
+    let table = created(&store, &[]).await;
+    append(&table, "(1, 'a')").await;
+    let base = table.version().await.unwrap();
+    let session = SessionContext::new().state();
+    let one_more = || Verb::Update { assignments: pairs(&[("key", "\"key\" + 1")]), condition: None };
+    let done = table.apply(&session, base, "the statement", one_more()).await.unwrap();
+    // Whoever heard nothing of it tries once more, over what it knew.
+    let again = table.apply(&session, base, "the statement", one_more()).await.unwrap();
+    assert_eq!(again.version, done.version);
+    assert_eq!(rows(&store).await, ["2=a"]);
+    let other = table.apply(&session, base, "another statement", one_more()).await.unwrap_err();
+    assert!(matches!(other, TableError::Conflict { .. }), "{other}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -117,8 +117,11 @@ pub trait EditableTable: Table {
     /// Does it in one commit over version `base`. Whatever the verb's plans read must be no older than that; what other
     /// writers committed since is looked at, and where it touches the same rows, nothing is changed.
     ///
+    /// `statement` is a text that no other statement ever has. It is put into the commit, by which a commit is known
+    /// again whose answer was lost on the way: it is not done twice.
+    ///
     /// # Errors
     /// [`TableError::Verb`] for what cannot be done to this table, with the reason; [`TableError::Conflict`] when another
     /// writer was quicker: plan and apply it again over the newest version.
-    async fn apply(&self, session: &SessionState, base: i64, verb: Verb) -> Result<Done, TableError>;
+    async fn apply(&self, session: &SessionState, base: i64, statement: &str, verb: Verb) -> Result<Done, TableError>;
 }

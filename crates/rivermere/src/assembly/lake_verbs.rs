@@ -68,6 +68,7 @@ async fn applied(
     work: &Work<'_>,
     parsed: &Parsed,
 ) -> Result<SqlOutput, SqlProblem> {
+    let statement = running.doors.rng.uuid().to_string();
     let mut attempts = 1;
     loop {
         let base = table.version().await.map_err(told)?;
@@ -85,7 +86,7 @@ async fn applied(
                 if insert.overwrite { Verb::Overwrite(rows) } else { Verb::Append(rows) }
             }
         };
-        match table.apply(&session.state(), base, verb).await {
+        match table.apply(&session.state(), base, &statement, verb).await {
             Err(TableError::Conflict { location, .. }) if attempts == ATTEMPTS => {
                 return Err(told(TableError::Conflict { location, attempts }));
             }
