@@ -42,7 +42,7 @@ pub fn check(wanted: impl Fn(&str) -> bool) {
 /// The batch answer to the view's plan.
 fn batch(query: &Query, steps: &[Step]) -> Vec<RecordBatch> {
     let context = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(1));
-    let plan = query.view.plan.logical.clone().transform_up(|node| {
+    let plan = LogicalPlan::clone(&query.view.plan.logical).transform_up(|node| {
         let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
         let schema = scan.source.schema();
         let parts: Vec<&RecordBatch> = steps.iter().map(|step| step.table(scan.table_name.table())).collect();

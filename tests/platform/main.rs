@@ -9,6 +9,7 @@ mod harness;
 mod journey;
 mod kill;
 mod lake;
+mod lake_sources;
 mod lake_tables;
 mod lifecycle;
 mod pages;

@@ -23,10 +23,12 @@ mod changes;
 mod crash_point;
 mod doors;
 mod ids;
+mod opaque;
 mod secret;
 
 pub use changes::{Changes, Weights};
 pub use crash_point::CrashPoint;
 pub use doors::{Clock, Disk, DiskFile, DiskMetadata, Doors, OpenMode, Rng, SeededRng, SystemClock};
 pub use ids::{Code, Epoch, Offset, PartitionId, Step, TopicName, TopicNameError};
+pub use opaque::Opaque;
 pub use secret::Secret;

@@ -4,7 +4,6 @@
 //! say so themselves, in the others the first rows tell.
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Statistics;
 use datafusion::datasource::TableType;
@@ -22,6 +21,7 @@ use futures::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use url::Url;
@@ -175,7 +175,6 @@ impl fmt::Debug for Files {
     }
 }
 
-#[async_trait]
 impl TableProvider for Files {
     fn schema(&self) -> SchemaRef {
         self.inner.schema()
@@ -193,14 +192,22 @@ impl TableProvider for Files {
         self.inner.statistics()
     }
 
-    async fn scan(
-        &self,
-        session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        filters: &[Expr],
+    // Not by the macro, since a future that holds the filters takes the compiler seconds: see `rivermere_base::Opaque`.
+    fn scan<'a, 'b, 'c, 'd, 'e>(
+        &'a self,
+        session: &'b dyn Session,
+        projection: Option<&'c Vec<usize>>,
+        filters: &'d [Expr],
         limit: Option<usize>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Arc<dyn ExecutionPlan>>> + Send + 'e>>
+    where
+        'a: 'e,
+        'b: 'e,
+        'c: 'e,
+        'd: 'e,
+        Self: 'e,
+    {
         session.runtime_env().register_object_store(&self.base, self.store.clone());
-        self.inner.scan(session, projection, filters, limit).await
+        self.inner.scan(session, projection, filters, limit)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::Query;
 use crate::files::FilesFormat;
-use crate::providers::{Planned, Scanned};
+use crate::providers::{Planned, relation};
 use datafusion::catalog::{TableFunctionImpl, TableProvider};
 use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
@@ -24,6 +24,10 @@ pub enum At {
 /// Opens a Delta table of the lake by its path or URL.
 pub type OpenLake = dyn Fn(String, At) -> BoxFuture<'static, Result<Arc<dyn TableProvider>, String>> + Send + Sync;
 
+/// Reads what versions of a Delta table changed, from the one to the other, by its path or URL.
+pub type OpenChanges =
+    dyn Fn(String, At, At) -> BoxFuture<'static, Result<Arc<dyn TableProvider>, String>> + Send + Sync;
+
 /// Opens a file, or a folder of files, by its path or URL.
 pub type OpenFiles =
     dyn Fn(String, FilesFormat) -> BoxFuture<'static, Result<Arc<dyn TableProvider>, String>> + Send + Sync;
@@ -32,6 +36,7 @@ pub type OpenFiles =
 #[derive(Clone)]
 pub struct Lake {
     pub table: Arc<OpenLake>,
+    pub changes: Arc<OpenChanges>,
     pub files: Arc<OpenFiles>,
 }
 
@@ -42,14 +47,27 @@ fn text_argument(function: &str, args: &[Expr]) -> Result<String> {
     }
 }
 
-/// The first argument, and the state that a second one names: a number is a version, a text a time.
+fn text(expr: &Expr) -> Option<String> {
+    match expr {
+        Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)), _) => Some(text.clone()),
+        _ => None,
+    }
+}
+
+/// The state that an argument names: a number is a version, a text a time. Nothing when it is neither.
+fn state(expr: &Expr) -> Result<Option<At>> {
+    if let Expr::Literal(ScalarValue::Int64(Some(version)), _) = expr {
+        return Ok(Some(At::Version(*version)));
+    }
+    let Some(text) = text(expr) else { return Ok(None) };
+    let time = timestamp_us(&text).map_err(|error| DataFusionError::Plan(error.to_string()))?;
+    Ok(Some(At::TimeMs(time.div_euclid(1_000))))
+}
+
+/// The first argument, and the state that a second one names.
 fn place_arguments(function: &str, args: &[Expr]) -> Result<(String, At)> {
     let wrong = || {
         DataFusionError::Plan(format!("RM-3102: {function}('…'), {function}('…', version) or {function}('…', 'time')"))
-    };
-    let text = |expr: &Expr| match expr {
-        Expr::Literal(ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)), _) => Some(text.clone()),
-        _ => None,
     };
     let (first, second) = match args {
         [first] => (first, None),
@@ -60,15 +78,44 @@ fn place_arguments(function: &str, args: &[Expr]) -> Result<(String, At)> {
         _ => return Err(wrong()),
     };
     let place = text(first).ok_or_else(wrong)?;
-    let at = match second {
-        None => At::Newest,
-        Some(Expr::Literal(ScalarValue::Int64(Some(version)), _)) => At::Version(*version),
-        Some(expr) => {
-            let time = timestamp_us(&text(expr).ok_or_else(wrong)?);
-            At::TimeMs(time.map_err(|error| DataFusionError::Plan(error.to_string()))?.div_euclid(1_000))
-        }
-    };
+    let at = second.map_or(Ok(Some(At::Newest)), state)?.ok_or_else(wrong)?;
     Ok((place, at))
+}
+
+/// `table_changes('table or place', from)`, and to where in a third argument.
+pub(crate) struct TableChanges {
+    query: Query,
+}
+
+impl TableChanges {
+    pub(crate) fn new(query: Query) -> Self {
+        Self { query }
+    }
+}
+
+impl fmt::Debug for TableChanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("table_changes")
+    }
+}
+
+impl TableFunctionImpl for TableChanges {
+    fn call(&self, args: &[Expr]) -> Result<Arc<dyn TableProvider>> {
+        let wrong = || {
+            let form = "table_changes('table', from) or table_changes('table', from, to), with versions or times";
+            DataFusionError::Plan(format!("RM-3102: {form}"))
+        };
+        let (name, from, to) = match args {
+            [name, from] => (name, from, None),
+            [name, from, to] => (name, from, Some(to)),
+            _ => return Err(wrong()),
+        };
+        let name = text(name).ok_or_else(wrong)?;
+        let from = state(from)?.ok_or_else(wrong)?;
+        let to = to.map_or(Ok(Some(At::Newest)), state)?.ok_or_else(wrong)?;
+        let place = self.query.lake_place(&name).unwrap_or(name);
+        opened(self.query.open_changes(place, from, to))
+    }
 }
 
 /// `delta('path')`
@@ -196,6 +243,6 @@ impl TableFunctionImpl for Batch {
             .query
             .view(&name)
             .ok_or_else(|| DataFusionError::Plan(format!("RM-3103: view '{name}' does not exist")))?;
-        Ok(Arc::new(Scanned(Planned::new(view.plan.schema.clone(), self.query.batch_plan(&view)?))))
+        Ok(Arc::new(relation(Planned::new(view.plan.schema.clone(), self.query.batch_plan(&view)?))))
     }
 }

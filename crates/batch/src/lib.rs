@@ -4,9 +4,9 @@
 //! The entry noun is [`Query`]: a factory of DataFusion sessions over the relations of a [`Catalog`]. One session serves
 //! one statement: it sees topics up to their high watermark and views at the last finished step. Nothing is kept.
 //!
-//! Table functions: `delta('path')` reads a Delta table of the lake, `delta('path', 3)` its version 3, `parquet`, `csv` and `json`
-//! read files, `batch('view')` computes a view's query in batch
-//! over all its topics.
+//! Table functions: `delta('path')` reads a Delta table of the lake, `delta('path', 3)` its version 3,
+//! `table_changes('table', 3)` what changed since; `parquet`, `csv` and `json` read files, `batch('view')` computes a view's
+//! query in batch over all its topics.
 
 mod files;
 mod functions;
@@ -14,8 +14,8 @@ mod lake;
 mod providers;
 
 pub use files::{FilesFormat, open_files};
-pub use functions::{At, Lake, OpenFiles, OpenLake};
-use providers::{File, Planned, RawTopic, Scanned, Topic, View};
+pub use functions::{At, Lake, OpenChanges, OpenFiles, OpenLake};
+use providers::{File, Planned, RawTopic, Relation, Topic, View, relation};
 
 use datafusion::common::TableReference;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -82,13 +82,13 @@ impl Query {
             names.insert(table.name.clone());
         }
         for view in self.catalog.views() {
-            let provider = Scanned(View::new(view.clone(), self.catalog.clone()));
+            let provider = relation(View::new(view.clone(), self.catalog.clone()));
             context.register_table(TableReference::bare(view.name.as_str()), Arc::new(provider))?;
             names.insert(view.name.clone());
         }
         for topic in self.log.topics() {
             if !names.contains(topic.name.as_str()) {
-                let provider = Scanned(RawTopic::new(self.log.clone(), topic.name.clone()));
+                let provider = relation(RawTopic::new(self.log.clone(), topic.name.clone()));
                 context.register_table(TableReference::bare(topic.name.as_str()), Arc::new(provider))?;
             }
         }
@@ -99,6 +99,7 @@ impl Query {
             catalog.register_schema("public", Arc::new(with))?;
         }
         context.register_udtf(TABLE_AS_OF, Arc::new(functions::TableAsOf::new(self.clone())));
+        context.register_udtf("table_changes", Arc::new(functions::TableChanges::new(self.clone())));
         context.register_udtf("delta", Arc::new(functions::Delta::new(self.lake.table.clone())));
         for name in FilesFormat::NAMES {
             context.register_udtf(name, Arc::new(functions::Files::new(name, self.lake.files.clone())));
@@ -120,12 +121,21 @@ impl Query {
         (self.lake.table)(place, at)
     }
 
+    pub(crate) fn open_changes(
+        &self,
+        place: String,
+        from: At,
+        to: At,
+    ) -> BoxFuture<'static, std::result::Result<Arc<dyn TableProvider>, String>> {
+        (self.lake.changes)(place, from, to)
+    }
+
     fn table(&self, table: &Arc<TableDefinition>, with_lateness: bool) -> Arc<dyn TableProvider> {
         match &table.connector {
-            Connector::Topic { .. } => Arc::new(Scanned(Topic::new(table.clone(), self.log.clone(), with_lateness))),
+            Connector::Topic { .. } => Arc::new(relation(Topic::new(table.clone(), self.log.clone(), with_lateness))),
             Connector::File { path } => {
                 let path = self.project.join(path);
-                Arc::new(Scanned(File::new(table.clone(), self.disk.clone(), path, with_lateness)))
+                Arc::new(relation(File::new(table.clone(), self.disk.clone(), path, with_lateness)))
             }
         }
     }
@@ -137,13 +147,16 @@ impl Query {
     pub fn batch_plan(&self, view: &ViewDefinition) -> Result<LogicalPlan> {
         let tables = self.catalog.tables();
         let views = self.catalog.views();
-        let plan = view.plan.logical.clone().transform_up(|node| {
+        let externals = self.catalog.externals();
+        let plan = LogicalPlan::clone(&view.plan.logical).transform_up(|node| {
             let LogicalPlan::TableScan(mut scan) = node else { return Ok(Transformed::no(node)) };
             let name = scan.table_name.table();
             let provider: Arc<dyn TableProvider> = if let Some(table) = tables.iter().find(|table| table.name == name) {
                 self.table(table, true)
             } else if let Some(view) = views.iter().find(|view| view.name == name) {
-                Arc::new(Scanned(Planned::new(view.plan.schema.clone(), self.batch_plan(view)?)))
+                Arc::new(relation(Planned::new(view.plan.schema.clone(), self.batch_plan(view)?)))
+            } else if let Some(place) = externals.get(name) {
+                Arc::new(Relation(lake::Deferred::new(scan.source.schema(), place.clone(), self.lake.table.clone())))
             } else {
                 return Err(DataFusionError::Plan(format!("RM-3101: input '{name}' of the view is gone")));
             };

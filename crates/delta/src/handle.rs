@@ -4,6 +4,7 @@ use crate::Location;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 use deltalake_core::delta_datafusion::TableProviderBuilder;
+use deltalake_core::kernel::LogicalFileView;
 use deltalake_core::kernel::transaction::{CommitConflictError, TransactionError};
 use deltalake_core::logstore::LogStore;
 use deltalake_core::table::state::DeltaTableState;
@@ -68,6 +69,29 @@ impl Handle {
             .with_log_store(self.log_store.clone())
             .with_eager_snapshot(state.snapshot().clone())
             .with_session(self.session.clone())
+    }
+
+    /// The URLs that scans may call a file by. A log has file names with what is special in URLs encoded (PROTOCOL.md, "Add
+    /// File and Remove File"), but the library tells them decoded, and writers differ in what they encode: first as Spark
+    /// does, then as the library itself.
+    pub(crate) fn file_urls(&self, file: &LogicalFileView) -> Result<[String; 2], TableError> {
+        let path = file.path();
+        let joined = |special: &str| {
+            let encoded = match url::Url::parse(&path) {
+                Ok(_) => path.to_string(),
+                Err(_) => path.chars().fold(String::new(), |mut encoded, char| {
+                    match char.is_ascii() && special.contains(char) {
+                        true => encoded.push_str(&format!("%{:02X}", u32::from(char))),
+                        false => encoded.push(char),
+                    }
+                    encoded
+                }),
+            };
+            let url = self.log_store.root_url().join(&encoded);
+            url.map(String::from)
+                .map_err(|error| TableError::storage("reading a file name", self.location.to_string(), error))
+        };
+        Ok([joined("%?#")?, joined("%?#\\{}^`[]\"<>~|*\r\n")?])
     }
 
     pub(crate) fn error(&self, action: &'static str, error: DeltaTableError) -> TableError {

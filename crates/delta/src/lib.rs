@@ -16,6 +16,7 @@
 //! rename, drop or widen columns, which needs table features that are not written.
 
 mod deferred;
+mod feed;
 mod files;
 mod fit;
 mod handle;

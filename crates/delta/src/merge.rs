@@ -86,13 +86,10 @@ pub(crate) async fn rewrite(
 
 /// Active files by the URL that scans report.
 fn active_files(handle: &Handle, state: &DeltaTableState) -> Result<HashMap<String, LogicalFileView>, TableError> {
-    let root = handle.log_store.root_url();
     let mut active = HashMap::new();
     for file in state.log_data().iter() {
-        let url = root
-            .join(&file.path())
-            .map_err(|error| TableError::storage("reading a file name", handle.location.to_string(), error))?;
-        active.insert(url.to_string(), file);
+        let [url, _] = handle.file_urls(&file)?;
+        active.insert(url, file);
     }
     Ok(active)
 }

@@ -213,7 +213,7 @@ impl Conform {
     }
 }
 
-fn cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
+pub(crate) fn cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
     if column.data_type() == to {
         return Ok(column.clone());
     }

@@ -1,6 +1,7 @@
 //! Reading.
 
 use crate::Location;
+use crate::feed;
 use crate::handle::Handle;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -8,7 +9,7 @@ use chrono::DateTime;
 use datafusion::catalog::TableProvider;
 use deltalake_core::table::state::DeltaTableState;
 use futures::{StreamExt as _, TryStreamExt as _};
-use rivermere_table::{Table, TableError, TableVersion};
+use rivermere_table::{RowChanges, Table, TableError, TableVersion};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -23,6 +24,8 @@ pub struct DeltaTable {
     handle: Handle,
     /// The newest state that was seen; following the log from there is cheaper than from the last checkpoint.
     newest: Mutex<DeltaTableState>,
+    /// The version that changes were last read up to, from which they are mostly read on.
+    followed: Mutex<Option<DeltaTableState>>,
 }
 
 impl DeltaTable {
@@ -34,7 +37,7 @@ impl DeltaTable {
             return Err(TableError::Missing { location: handle.location.to_string() });
         }
         let newest = Mutex::new(handle.load(None).await?);
-        Ok(Self { handle, newest })
+        Ok(Self { handle, newest, followed: Mutex::new(None) })
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -138,5 +141,21 @@ impl Table for DeltaTable {
         };
         let provider = self.handle.scan(&state).await;
         provider.map_err(|error| TableError::storage("opening", self.handle.location.to_string(), error))
+    }
+
+    async fn id(&self, version: i64) -> Result<String, TableError> {
+        Ok(self.at(version).await?.metadata().id().to_string())
+    }
+
+    async fn changes(&self, from: Option<i64>, to: i64, columns: &SchemaRef) -> Result<RowChanges, TableError> {
+        let to = self.at(to).await?;
+        let mut followed = self.followed.lock().await;
+        let known = followed.take().filter(|state| Some(signed(state.version())) == from);
+        let from = match (known, from) {
+            (None, Some(from)) => Some(self.at(from).await?),
+            (known, _) => known,
+        };
+        *followed = Some(to.clone());
+        feed::changes(&self.handle, from.as_ref(), &to, columns).await
     }
 }

@@ -1,7 +1,9 @@
 //! Tables as others see them: each test writes through a sink and reads the result back with another reader.
 
+mod acceptance;
 mod append;
 mod crash;
+mod feed;
 mod merge;
 mod other_engines;
 mod ownership;

@@ -10,7 +10,7 @@ use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, Table, TableE
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-async fn created(store: &Arc<dyn ObjectStore>, partitioned_by: &[&str]) -> DeltaTable {
+pub async fn created(store: &Arc<dyn ObjectStore>, partitioned_by: &[&str]) -> DeltaTable {
     let schema = Arc::new(Schema::new(vec![
         Field::new("key", DataType::Int64, true),
         Field::new("value", DataType::Utf8, true),
@@ -20,12 +20,12 @@ async fn created(store: &Arc<dyn ObjectStore>, partitioned_by: &[&str]) -> Delta
     DeltaTable::create(location(store), &spec).await.unwrap()
 }
 
-async fn plan(session: &SessionContext, sql: &str) -> LogicalPlan {
+pub async fn plan(session: &SessionContext, sql: &str) -> LogicalPlan {
     session.sql(sql).await.unwrap().into_unoptimized_plan()
 }
 
 /// `(1, 'a'), (2, 'b')` as rows of the table.
-async fn values(session: &SessionContext, rows: &str) -> LogicalPlan {
+pub async fn values(session: &SessionContext, rows: &str) -> LogicalPlan {
     plan(session, &format!("SELECT k AS key, v AS value FROM (VALUES {rows}) AS t(k, v)")).await
 }
 
@@ -35,7 +35,7 @@ fn statement() -> String {
 }
 
 /// As a statement does it: again over the newest version when another writer was quicker.
-async fn apply_with(session: &SessionContext, table: &DeltaTable, verb: Verb) -> Result<Done, TableError> {
+pub async fn apply_with(session: &SessionContext, table: &DeltaTable, verb: Verb) -> Result<Done, TableError> {
     loop {
         let base = table.version().await.unwrap();
         match table.apply(&session.state(), base, &statement(), verb.clone()).await {
@@ -45,21 +45,21 @@ async fn apply_with(session: &SessionContext, table: &DeltaTable, verb: Verb) ->
     }
 }
 
-async fn apply(table: &DeltaTable, verb: Verb) -> Result<Done, TableError> {
+pub async fn apply(table: &DeltaTable, verb: Verb) -> Result<Done, TableError> {
     apply_with(&SessionContext::new(), table, verb).await
 }
 
-async fn append(table: &DeltaTable, rows: &str) -> Done {
+pub async fn append(table: &DeltaTable, rows: &str) -> Done {
     let session = SessionContext::new();
     let rows = values(&session, rows).await;
     apply_with(&session, table, Verb::Append(rows)).await.unwrap()
 }
 
-fn delete(condition: &str) -> Verb {
+pub fn delete(condition: &str) -> Verb {
     Verb::Delete { condition: Some(condition.to_string()) }
 }
 
-fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+pub fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect()
 }
 

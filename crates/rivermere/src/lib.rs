@@ -4,13 +4,14 @@
 
 mod assembly;
 pub mod demo;
+mod memory;
 mod problem;
 mod project;
 pub mod quantities;
 mod storages;
 pub mod testing;
 
-pub use assembly::{Assembly, InstanceFile, Settings};
+pub use assembly::{Assembly, InstanceFile, Settings, external_columns};
 pub use problem::Problem;
 pub use project::{Planned, Project, ProjectSettings};
 pub use storages::StorageSettings;

@@ -2,6 +2,7 @@
 
 use crate::Problem;
 use crate::storages::StorageSettings;
+use arrow::datatypes::SchemaRef;
 use rivermere_sql::{
     ExternalTable, Parsed, Planner, Script, SqlError, Statement, TableDefinition, ViewDefinition, query_relations,
     suggestion,
@@ -52,8 +53,11 @@ pub struct Listeners {
 }
 
 /// A planned project.
+#[derive(Default)]
 pub struct Planned {
     pub planner: Planner,
+    /// The columns of external tables that could be opened, by their names.
+    pub opened: BTreeMap<String, SchemaRef>,
     pub externals: Vec<Arc<ExternalTable>>,
     /// In the order of their statements.
     pub tables: Vec<Arc<TableDefinition>>,
@@ -95,12 +99,12 @@ impl Project {
         Ok(Self { name, folder, settings, statements: in_order(statements)? })
     }
 
-    /// Plans every statement.
+    /// Plans every statement. External tables have the columns of `opened`, or those of their statements.
     ///
     /// # Errors
     /// The first wrong one, with its place.
-    pub fn plan(&self) -> Result<Planned, SqlError> {
-        let mut planned = Planned { planner: Planner::new(), externals: vec![], tables: vec![], views: vec![] };
+    pub fn plan(&self, opened: BTreeMap<String, SchemaRef>) -> Result<Planned, SqlError> {
+        let mut planned = Planned { opened, ..Planned::default() };
         for parsed in &self.statements {
             planned.add(parsed)?;
         }
@@ -202,14 +206,14 @@ impl Planned {
                 self.tables.push(table);
             }
             Statement::CreateExternal(create) => {
-                if self.knows(&create.name.value) {
-                    let message = format!("'{}' is defined twice", create.name.value);
-                    let error =
-                        SqlError::new(rivermere_base::Code(3006), message).hint("give one of them another name");
-                    return Err(at(error));
-                }
-                self.planner.add_external(&create.name.value);
-                self.externals.push(Arc::new(create.define(parsed)));
+                let columns = match self.opened.get(&create.name.value) {
+                    Some(columns) => Some(columns.clone()),
+                    None if create.columns.is_empty() => None,
+                    None => Some(lake_columns(&create.schema(parsed)?).map_err(at)?),
+                };
+                let external = Arc::new(create.define(parsed, columns));
+                self.planner.add_external(&external).map_err(at)?;
+                self.externals.push(external);
             }
             Statement::CreateView(create) => {
                 let view = self.planner.plan_view(create, parsed)?;
@@ -233,6 +237,11 @@ impl Planned {
         }
         Ok(())
     }
+}
+
+/// The columns that a table of the lake has for those of a statement.
+fn lake_columns(columns: &SchemaRef) -> Result<SchemaRef, SqlError> {
+    rivermere_delta::table_schema(columns).map_err(|error| SqlError::new(rivermere_base::Code(3008), error.to_string()))
 }
 
 fn sql_files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {

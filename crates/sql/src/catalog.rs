@@ -25,6 +25,8 @@ pub struct Relation {
 pub enum RelationKind {
     Table(Arc<TableDefinition>),
     View(Arc<ViewDefinition>),
+    /// A table of the lake, whose rows others may change.
+    Lake(Arc<ExternalTable>),
     /// Only known to the session that runs the query, such as a file or a lake table.
     Other,
 }
@@ -72,7 +74,7 @@ pub struct TableDefinition {
     pub connector: Connector,
 }
 
-/// `CREATE EXTERNAL TABLE`: a name for a table of the lake, whose columns are told by the table alone.
+/// `CREATE EXTERNAL TABLE`: a name for a table of the lake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalTable {
     pub name: String,
@@ -81,6 +83,9 @@ pub struct ExternalTable {
     pub format: String,
     /// A path below the storage folder, or a URL.
     pub location: String,
+    /// The columns that views read it by: those of the table when it was opened, or else those of the statement. None
+    /// when neither is known; then no view can read it.
+    pub columns: Option<SchemaRef>,
 }
 
 /// `CREATE MATERIALIZED VIEW`.

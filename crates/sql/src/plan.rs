@@ -1,6 +1,6 @@
 //! Statements to plans.
 
-use crate::catalog::{Relation, RelationKind, TableDefinition, ViewDefinition};
+use crate::catalog::{ExternalTable, Relation, RelationKind, TableDefinition, ViewDefinition};
 use crate::error::{Source, SqlError, suggestion};
 use crate::functions::register_functions;
 use crate::parse::{CreateView, Parsed, TABLE_AS_OF, query_relations};
@@ -28,6 +28,7 @@ use datafusion::sql::parser::Statement as DataFusionStatement;
 use datafusion::sql::sqlparser::ast::{
     ColumnDef, ColumnOption, DataType as SqlType, Query, Statement as SqlStatement, TimezoneInfo,
 };
+use rivermere_base::Opaque;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -46,7 +47,7 @@ const STATE_LAYOUT: u32 = 2;
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// Over scans of [`RelationProvider`]s; optimised with rules that batch and stream share.
-    pub logical: LogicalPlan,
+    pub logical: Opaque<LogicalPlan>,
     pub schema: SchemaRef,
     pub properties: Properties,
     /// Relations that it reads directly.
@@ -61,7 +62,7 @@ pub struct Plan {
 pub struct Planner {
     context: SessionContext,
     relations: BTreeMap<String, Relation>,
-    /// Names of tables of the lake: taken, and not to be read by views.
+    /// Names of tables of the lake whose columns are not known: taken, and not to be read by views.
     externals: BTreeSet<String>,
 }
 
@@ -132,8 +133,7 @@ impl Planner {
     /// When the name is taken.
     pub fn add(&mut self, relation: Relation) -> Result<(), SqlError> {
         if self.relations.contains_key(&relation.name) || self.externals.contains(&relation.name) {
-            return Err(SqlError::new(SqlError::DUPLICATE, format!("'{}' is defined twice", relation.name))
-                .hint("give one of them another name"));
+            return Err(twice(&relation.name));
         }
         let provider = RelationProvider { schema: relation.schema.clone() };
         self.context
@@ -143,9 +143,28 @@ impl Planner {
         Ok(())
     }
 
-    /// Takes note of an external table.
-    pub fn add_external(&mut self, name: &str) {
-        self.externals.insert(name.to_string());
+    /// Takes note of an external table, which views can read when its columns are known.
+    ///
+    /// # Errors
+    /// When the name is taken, or a column has the name of a hidden one.
+    pub fn add_external(&mut self, external: &Arc<ExternalTable>) -> Result<(), SqlError> {
+        let Some(schema) = &external.columns else {
+            if self.relations.contains_key(&external.name) || !self.externals.insert(external.name.clone()) {
+                return Err(twice(&external.name));
+            }
+            return Ok(());
+        };
+        if schema.field_with_name(LATENESS_COLUMN).is_ok() {
+            let message = format!("'{}' has a column '{LATENESS_COLUMN}'", external.name);
+            return Err(SqlError::new(SqlError::NAME, message).hint("such names are for the platform's own columns"));
+        }
+        let time = vec![None; schema.fields().len()];
+        self.add(Relation {
+            name: external.name.clone(),
+            schema: schema.clone(),
+            kind: RelationKind::Lake(external.clone()),
+            properties: Properties { append_only: false, key: None, time, is_static: false },
+        })
     }
 
     /// Forgets a relation or an external table.
@@ -212,12 +231,13 @@ impl Planner {
                 text.push_str(&match &relation.kind {
                     RelationKind::Table(table) => format!("\n{input} {:?} {:?}", table.watermark, table.connector),
                     RelationKind::View(view) => format!("\n{input} {}", view.plan.fingerprint),
+                    RelationKind::Lake(table) => format!("\n{input} {} {}", table.format, table.location),
                     RelationKind::Other => format!("\n{input}"),
                 });
             }
         }
         let fingerprint = format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()));
-        Ok(Plan { logical, schema, properties, inputs, late_filtered: bounding, fingerprint })
+        Ok(Plan { logical: Opaque::new(logical), schema, properties, inputs, late_filtered: bounding, fingerprint })
     }
 
     /// Properties of a relation, whose hidden column takes the last place where late rows are filtered.
@@ -258,8 +278,14 @@ impl Planner {
         for name in query_relations(query) {
             if !self.relations.contains_key(&name) {
                 let location = parsed.source.find_word(&name, parsed.location.as_ref());
-                let unread = if self.externals.contains(&name) || name == "delta" || name == TABLE_AS_OF {
-                    Some(("a table of the lake", "store a view as a table, and read the view"))
+                let unread = if self.externals.contains(&name) {
+                    let hint = "give its columns in CREATE EXTERNAL TABLE, or see to it that it can be opened";
+                    Some(("a table of the lake whose columns are not known", hint))
+                } else if name == "delta" {
+                    let hint = "CREATE EXTERNAL TABLE name STORED AS DELTA LOCATION '…', and read the name";
+                    Some(("a table of the lake by its place", hint))
+                } else if name == TABLE_AS_OF {
+                    Some(("an older version of a table", "leave VERSION or TIMESTAMP AS OF out: a view is of now"))
                 } else if ["parquet", "csv", "json"].contains(&name.as_str()) {
                     Some(("files without a definition", "CREATE TABLE … WITH ('connector' = 'file', 'path' = '…')"))
                 } else {
@@ -298,6 +324,10 @@ impl Planner {
         let analysed = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
         Optimizer::with_rules(shared_rules()).optimize(analysed, &state, |_, _| {})
     }
+}
+
+fn twice(name: &str) -> SqlError {
+    SqlError::new(SqlError::DUPLICATE, format!("'{name}' is defined twice")).hint("give one of them another name")
 }
 
 /// Rules that keep a plan's meaning for relations that change; rules for limits, sorts and bounded inputs are left out.

@@ -2,7 +2,8 @@
 
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
-use rivermere_sql::SqlError;
+use rivermere_sql::{ExternalTable, SqlError};
+use rivermere_table::TableError;
 use std::path::PathBuf;
 
 /// Errors of the stream engine. None is about one row: such rows go to the dead letters and the pipeline goes on.
@@ -40,6 +41,8 @@ pub enum StreamError {
     File { table: String, message: String },
     #[error("RM-4011: the engine has stopped: {0}")]
     Stopped(String),
+    #[error("RM-4012: the table '{table}' at '{location}' cannot be read: {message}")]
+    Lake { table: String, location: String, message: String },
 }
 
 impl From<SqlError> for StreamError {
@@ -55,6 +58,10 @@ impl From<DataFusionError> for StreamError {
 }
 
 impl StreamError {
+    pub(crate) fn lake(table: &ExternalTable, error: &TableError) -> Self {
+        Self::Lake { table: table.name.clone(), location: table.location.clone(), message: error.to_string() }
+    }
+
     pub(crate) fn disk(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
         move |source| Self::Disk { action, path, source }

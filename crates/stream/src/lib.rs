@@ -19,4 +19,7 @@ pub use compile::{needed_columns, table_input_schema};
 pub use dataflow::{Dataflow, StepOutput};
 pub use error::StreamError;
 pub use operators::RejectedRow;
-pub use source::{DeadLetter, PartitionPosition, TopicReader, lateness_field, read_file};
+pub use source::{
+    DeadLetter, LakePosition, LakeReader, Lakes, OpenTable, PartitionPosition, TopicReader, lateness_field, read_file,
+};
+pub use state::netted;

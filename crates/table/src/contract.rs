@@ -4,6 +4,7 @@ use crate::TableError;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
+use futures::stream::BoxStream;
 use rivermere_base::{Changes, Epoch};
 use std::fmt;
 use std::sync::Arc;
@@ -142,6 +143,9 @@ pub struct TableVersion {
     pub engine: Option<String>,
 }
 
+/// Rows that come and go, batch by batch.
+pub type RowChanges = BoxStream<'static, Result<Changes, TableError>>;
+
 /// A table in the lake, for reading.
 #[async_trait]
 pub trait Table: Send + Sync {
@@ -162,6 +166,19 @@ pub trait Table: Send + Sync {
 
     /// The rows at `version`, or at the newest one. The answer does not move when the table does.
     async fn scan(&self, version: Option<i64>) -> Result<Arc<dyn TableProvider>, TableError>;
+
+    /// What tells the table apart, at `version`, from another one that was made at the same place.
+    async fn id(&self, version: i64) -> Result<String, TableError>;
+
+    /// How the rows of version `from` (none, without it) become those of version `to`, with the columns of `columns` by
+    /// their names and in its types. In any order and not consolidated: a row that only moved to another file comes and
+    /// goes. Adding it all to the rows of `from` gives exactly the rows of `to`, whatever was done in between and by
+    /// whomever; no change feed has to be kept by the table.
+    ///
+    /// # Errors
+    /// [`TableError::MissingVersion`] when a version is forgotten, [`TableError::SchemaMismatch`] when a column is gone
+    /// or has another type. In the stream: files that were cleaned up since.
+    async fn changes(&self, from: Option<i64>, to: i64, columns: &SchemaRef) -> Result<RowChanges, TableError>;
 }
 
 #[cfg(test)]

@@ -14,6 +14,8 @@ mod error;
 pub mod net;
 mod verbs;
 
-pub use contract::{Adopt, Committed, SinkId, SinkMode, SinkSpec, StagedEpoch, Table, TableSink, TableVersion};
+pub use contract::{
+    Adopt, Committed, RowChanges, SinkId, SinkMode, SinkSpec, StagedEpoch, Table, TableSink, TableVersion,
+};
 pub use error::TableError;
 pub use verbs::{Done, EditableTable, MergeClause, MergeVerb, TableSpec, Verb};

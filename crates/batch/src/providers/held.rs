@@ -2,6 +2,7 @@
 
 use super::{Rows, Source, external, rebuilt, table_schema};
 use crate::Catalog;
+use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::Session;
@@ -9,8 +10,9 @@ use datafusion::datasource::TableType;
 use datafusion::error::Result;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::prelude::SessionContext;
-use rivermere_base::Disk;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use futures::future::BoxFuture;
+use rivermere_base::{Disk, Opaque};
 use rivermere_sql::{TableDefinition, ViewDefinition};
 use rivermere_stream::read_file;
 use std::fmt;
@@ -86,12 +88,12 @@ impl Source for View {
 #[derive(Debug)]
 pub(crate) struct Planned {
     schema: SchemaRef,
-    plan: LogicalPlan,
+    plan: Opaque<LogicalPlan>,
 }
 
 impl Planned {
     pub(crate) fn new(schema: SchemaRef, plan: LogicalPlan) -> Self {
-        Self { schema, plan }
+        Self { schema, plan: Opaque::new(plan) }
     }
 }
 
@@ -104,13 +106,19 @@ impl Source for Planned {
     }
 
     async fn open(&self, session: &dyn Session, _: &SchemaRef) -> Result<Rows> {
-        // The plan is run as it is, so that the batch answer does not hang on a second optimisation.
-        let state = SessionStateBuilder::new().with_default_features().with_config(session.config().clone()).build();
-        let context = SessionContext::new_with_state(state);
-        let state = context.state();
-        let physical = state.query_planner().create_physical_plan(&self.plan, &state).await?;
-        let batches = datafusion::physical_plan::collect(physical, context.task_ctx()).await?;
+        let batches = run(self.plan.clone(), session.config().clone()).await?;
         let named = batches.iter().map(|batch| rebuilt(&self.schema, batch.columns().to_vec(), batch.num_rows()));
         Ok(Rows::Held(named.collect::<Result<_>>()?))
     }
+}
+
+/// Runs a plan as it is, so that the batch answer does not hang on a second optimisation.
+fn run(plan: Opaque<LogicalPlan>, config: SessionConfig) -> BoxFuture<'static, Result<Vec<RecordBatch>>> {
+    Box::pin(async move {
+        let state = SessionStateBuilder::new().with_default_features().with_config(config).build();
+        let context = SessionContext::new_with_state(state);
+        let state = context.state();
+        let physical = state.query_planner().create_physical_plan(&plan, &state).await?;
+        datafusion::physical_plan::collect(physical, context.task_ctx()).await
+    })
 }

@@ -4,19 +4,20 @@
 
 mod held;
 mod topics;
+mod unfiltered;
 
 pub(crate) use held::{File, Planned, View};
 pub(crate) use topics::{RawTopic, Topic};
+pub(crate) use unfiltered::{Relation, Unfiltered};
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{MemTable, Session};
-use datafusion::datasource::{TableProvider, TableType};
+use datafusion::datasource::{TableProvider as _, TableType};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::streaming::PartitionStream;
@@ -51,25 +52,27 @@ pub(crate) enum Rows {
     Read(Arc<dyn Fn(Taker<'_>) -> Result<()> + Send + Sync>),
 }
 
-/// A relation that DataFusion can scan.
+/// A source whose rows can be scanned.
 #[derive(Debug)]
-pub(crate) struct Scanned<S>(pub S);
+pub(crate) struct Scanned<S>(S);
+
+/// A source as a relation.
+pub(crate) fn relation<S: Source>(source: S) -> Relation<Scanned<S>> {
+    Relation(Scanned(source))
+}
 
 #[async_trait]
-impl<S: Source> TableProvider for Scanned<S> {
-    fn schema(&self) -> SchemaRef {
+impl<S: Source> Unfiltered for Scanned<S> {
+    const TYPE: TableType = S::TYPE;
+
+    fn columns(&self) -> SchemaRef {
         self.0.schema()
     }
 
-    fn table_type(&self) -> TableType {
-        S::TYPE
-    }
-
-    async fn scan(
+    async fn read(
         &self,
         session: &dyn Session,
         projection: Option<&Vec<usize>>,
-        filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = self.0.schema();
@@ -79,11 +82,11 @@ impl<S: Source> TableProvider for Scanned<S> {
         };
         match self.0.open(session, &wanted).await? {
             Rows::Held(batches) => {
-                MemTable::try_new(schema, vec![batches])?.scan(session, projection, filters, limit).await
+                MemTable::try_new(schema, vec![batches])?.scan(session, projection, &[], limit).await
             }
             Rows::Read(read) => {
                 let part = Arc::new(Part { schema: wanted.clone(), read });
-                StreamingTable::try_new(wanted, vec![part])?.scan(session, None, filters, limit).await
+                StreamingTable::try_new(wanted, vec![part])?.scan(session, None, &[], limit).await
             }
         }
     }

@@ -130,10 +130,10 @@ async fn create_external(
     if is_taken(running, &name, create.if_not_exists)? {
         return Ok(status("exists", &name));
     }
-    let external = Arc::new(lake_verbs::ensure(running, create, parsed).await?);
+    let external = Arc::new(lake_verbs::ensure(&running.lake, create, parsed).await?);
+    running.planner.write().add_external(&external).map_err(problem)?;
     let objects = NewObjects { externals: vec![external.clone()], ad_hoc: true, ..NewObjects::default() };
     add(running, &name, objects).await?;
-    running.planner.write().add_external(&name);
     running.add_externals(&[external]);
     Ok(status("created", &name))
 }
@@ -169,10 +169,8 @@ async fn drop_object(
     if_exists: bool,
 ) -> Result<SqlOutput, SqlProblem> {
     let _one = running.catalog_changes.lock().await;
-    let is_external = kind == ObjectKind::Table && running.externals.read().contains_key(name);
-    if is_external {
-        refuse_of_the_project(running, name)?;
-    } else {
+    {
+        let is_external = kind == ObjectKind::Table && running.externals.read().contains_key(name);
         let planner = running.planner.read();
         let relations = planner.relations();
         let fits = |relation: &rivermere_sql::Relation| {
@@ -181,7 +179,7 @@ async fn drop_object(
                 (RelationKind::Table(_), ObjectKind::Table) | (RelationKind::View(_), ObjectKind::View)
             )
         };
-        if !relations.get(name).is_some_and(fits) {
+        if !is_external && !relations.get(name).is_some_and(fits) {
             if if_exists {
                 return Ok(status("absent", name));
             }
@@ -201,8 +199,8 @@ async fn drop_object(
             return Err(SqlProblem::new(Code(7024), format!("'{name}' is read by {}", readers.join(", ")))
                 .with_hint("drop these first"));
         }
-        refuse_of_the_project(running, name)?;
     }
+    refuse_of_the_project(running, name)?;
     running.engine()?.remove(name.to_string()).await.map_err(|error| SqlProblem::new(Code(7023), error.to_string()))?;
     running.planner.write().remove(name);
     running.tables.write().remove(name);
@@ -356,6 +354,7 @@ fn relations(running: &Running) -> SqlOutput {
         let kind = match &relation.kind {
             RelationKind::Table(table) if table.is_bounded() => "file",
             RelationKind::View(_) => "view",
+            RelationKind::Lake(_) => "lake table",
             _ => "table",
         };
         kinds.insert(name.clone(), kind);

@@ -1,15 +1,18 @@
 //! Stored views and lake tables, under the data folder or in a storage.
 
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::TableProvider;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use object_store::ObjectStore;
 use object_store::path::Path as StorePath;
 use rivermere_base::{Doors, Epoch};
-use rivermere_batch::{At, Lake as Reading, OpenFiles, OpenLake, open_files};
+use rivermere_batch::{At, Lake as Reading, OpenChanges, OpenFiles, OpenLake, open_files};
 use rivermere_delta::{DeltaSink, DeltaTable, Location};
-use rivermere_sql::ViewDefinition;
+use rivermere_sql::{ExternalTable, Parsed, Statement, ViewDefinition};
 use rivermere_store::{DiskStore, Scheme, Storage, StorageError, Storages};
+use rivermere_stream::Lakes;
 use rivermere_table::{Adopt, SinkId, SinkMode, SinkSpec, Table, TableError, TableSink, TableSpec};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -136,6 +139,32 @@ impl Lake {
         Ok(self.location(place))
     }
 
+    /// The columns of the tables that statements take or make, where there are tables already.
+    pub(super) async fn columns_of<'a>(
+        &self,
+        statements: impl IntoIterator<Item = &'a Parsed>,
+    ) -> BTreeMap<String, Result<SchemaRef, TableError>> {
+        let externals = statements.into_iter().filter_map(|parsed| match &parsed.statement {
+            Statement::CreateExternal(create) => Some(create),
+            _ => None,
+        });
+        let opened = externals.map(|create| async move {
+            let columns = async { self.table(&create.location).await?.schema().await };
+            (create.name.value.clone(), columns.await)
+        });
+        join_all(opened).await.into_iter().collect()
+    }
+
+    /// How the engine follows tables of the lake. Must be called on the runtime that they are to be read on.
+    pub(super) fn followed(&self) -> Lakes {
+        let lake = self.clone();
+        let open = move |external: Arc<ExternalTable>| -> BoxFuture<'static, Result<Arc<dyn Table>, TableError>> {
+            let lake = lake.clone();
+            Box::pin(async move { Ok(Arc::new(lake.table(&external.location).await?) as Arc<dyn Table>) })
+        };
+        Lakes::new(Handle::current(), Arc::new(open))
+    }
+
     /// A table, for statements about it.
     pub(super) async fn table(&self, path: &str) -> Result<DeltaTable, TableError> {
         DeltaTable::open(self.location_of(path)?).await
@@ -148,7 +177,16 @@ impl Lake {
 
     /// What statements read. Relative paths of files begin in the project's folder, like those of file tables.
     pub(super) fn reading(&self, project: &Path) -> Reading {
-        Reading { table: self.reader(), files: self.files(project.to_path_buf()) }
+        Reading { table: self.reader(), changes: self.change_reader(), files: self.files(project.to_path_buf()) }
+    }
+
+    fn change_reader(&self) -> Arc<OpenChanges> {
+        let lake = self.clone();
+        let runtime = Handle::try_current().ok();
+        Arc::new(move |path, from, to| {
+            let lake = lake.clone();
+            on(runtime.as_ref(), async move { lake.changes(&path, from, to).await })
+        })
     }
 
     fn files(&self, project: PathBuf) -> Arc<OpenFiles> {

@@ -1,6 +1,7 @@
 //! Statements about tables of the lake: which table is meant, whether it may be changed, and the answer.
 
 use super::commands::{datafusion_problem, plan_query, problem};
+use super::lake::Lake;
 use super::platform::Running;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
@@ -91,7 +92,10 @@ async fn applied(
                 return Err(told(TableError::Conflict { location, attempts }));
             }
             Err(TableError::Conflict { .. }) => attempts += 1,
-            applied => return done(applied.map_err(told)?),
+            applied => {
+                running.lakes.look();
+                return done(applied.map_err(told)?);
+            }
         }
     }
 }
@@ -162,32 +166,26 @@ fn once_each<'a>(names: impl Iterator<Item = &'a str>) -> Result<(), SqlProblem>
     Ok(())
 }
 
-/// [`ensure`] when the platform starts: a table that is there is taken as it has become, and one that cannot be reached is
-/// told of when a statement names it.
+/// [`ensure`] when the platform starts, where the table could not be opened: one that is not there is made, and one that
+/// cannot be reached is told of again when a statement names it.
 pub(super) async fn ensure_at_start(
-    running: &Running,
+    lake: &Lake,
     create: &CreateExternal,
     parsed: &Parsed,
+    error: &TableError,
 ) -> Result<(), SqlProblem> {
-    match running.lake.table(&create.location).await {
-        Err(TableError::Missing { .. }) if !create.columns.is_empty() => {
-            ensure(running, create, parsed).await.map(drop)
-        }
-        Err(error) => {
+    match error {
+        TableError::Missing { .. } if !create.columns.is_empty() => ensure(lake, create, parsed).await.map(drop),
+        error => {
             tracing::warn!(table = create.name.value, %error, "an external table cannot be opened now");
             Ok(())
         }
-        Ok(_) => Ok(()),
     }
 }
 
 /// Makes the table, if columns are given and there is none; else it must be there.
-pub(super) async fn ensure(
-    running: &Running,
-    create: &CreateExternal,
-    parsed: &Parsed,
-) -> Result<ExternalTable, SqlProblem> {
-    let found = running.lake.table(&create.location).await;
+pub(super) async fn ensure(lake: &Lake, create: &CreateExternal, parsed: &Parsed) -> Result<ExternalTable, SqlProblem> {
+    let found = lake.table(&create.location).await;
     let table = match found {
         Err(TableError::Missing { .. }) if !create.columns.is_empty() => {
             let schema = create.schema(parsed).map_err(problem)?;
@@ -197,7 +195,7 @@ pub(super) async fn ensure(
                 partitioned_by: create.partitioned_by.iter().map(|column| column.value.clone()).collect(),
                 properties: create.properties.iter().map(pair).collect(),
             };
-            running.lake.create(&create.location, &spec).await.map_err(told)?
+            lake.create(&create.location, &spec).await.map_err(told)?
         }
         Err(error @ TableError::Missing { .. }) => {
             return Err(told(error).with_hint("give its columns, and it is made"));
@@ -218,7 +216,7 @@ pub(super) async fn ensure(
             return Err(SqlProblem::new(Code(7028), message).with_hint("leave the columns out to take it as it is"));
         }
     }
-    Ok(create.define(parsed))
+    Ok(create.define(parsed, Some(table.schema().await.map_err(told)?)))
 }
 
 fn find(running: &Running, target: &Target) -> Result<Found, SqlProblem> {

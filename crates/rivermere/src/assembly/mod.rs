@@ -4,11 +4,13 @@
 mod commands;
 mod instance;
 mod lake;
+mod lake_changes;
 mod lake_verbs;
 mod platform;
 mod views;
 
-use crate::{Problem, Project};
+use crate::{Planned, Problem, Project, memory};
+use arrow::datatypes::SchemaRef;
 use instance::Instance;
 pub use instance::InstanceFile;
 use parking_lot::RwLock;
@@ -17,12 +19,13 @@ use rivermere_base::Doors;
 use rivermere_log::kafka::{KafkaOptions, KafkaServer};
 use rivermere_log::{Log, LogOptions};
 use rivermere_serve::{Addresses, Endpoint, Limits, Platform, Shutdown, Status, Stop};
-use rivermere_sql::Script;
-use rivermere_stream::newest_manifest;
+use rivermere_sql::{Script, Statement};
 use rivermere_stream::runtime::{Committer, EngineConfig, EngineOptions, NewObjects, start};
-use rivermere_table::Adopt;
+use rivermere_stream::{Manifest, ObjectRecord, newest_manifest};
+use rivermere_table::{Adopt, TableError};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -61,7 +64,15 @@ impl Assembly {
         let disk = doors.disk.clone();
         disk.create_dir_all(&settings.data)
             .map_err(|error| Problem::new(7010, format!("cannot create {}: {error}", settings.data.display())))?;
-        let mut planned = project.plan().map_err(Problem::told)?;
+        let storages = project.settings.storages.open(&project.folder, &doors)?;
+        let base = project.settings.lake();
+        let lake = lake::Lake::new(doors.clone(), settings.data.clone(), base, storages, settings.adopt);
+        let found = lake.columns_of(&project.statements).await;
+        let state = settings.data.join("state");
+        // What cannot be opened now has the columns that it had. A manifest that cannot be read is told of below.
+        let mut opened = newest_manifest(disk.clone(), &state).map_or_else(|_| BTreeMap::new(), remembered);
+        opened.extend(known(&found));
+        let mut planned = project.plan(opened).map_err(Problem::told)?;
         let instance = Instance::lock(&settings.data)?;
         let http = listen("http", settings.http).await?;
         let pg = listen("pg", settings.pg).await?;
@@ -74,26 +85,33 @@ impl Assembly {
             .await
             .map_err(|error| port_problem("kafka", settings.kafka, &error))?;
 
-        let state = settings.data.join("state");
         let from_files = NewObjects {
             externals: planned.externals.clone(),
             tables: planned.tables.clone(),
             views: planned.views.clone(),
             ad_hoc: false,
         };
-        let kept = add_kept(&mut planned, newest_manifest(disk.clone(), &state).map_err(Problem::told)?)?;
+        let manifest = newest_manifest(disk.clone(), &state).map_err(Problem::told)?;
+        let kept = kept_statements(&planned, manifest)?;
+        planned.opened.extend(known(&lake.columns_of(kept.iter().flat_map(|(_, script)| script.statements())).await));
+        let kept = add_kept(&mut planned, kept)?;
         let planner = Arc::new(RwLock::new(planned.planner));
-        let storages = project.settings.storages.open(&project.folder, &doors)?;
-        let base = project.settings.lake();
-        let lake = lake::Lake::new(doors.clone(), settings.data.clone(), base, storages, settings.adopt);
         for view in from_files.views.iter().chain(&kept.views) {
             lake.check(view)
                 .map_err(|error| Problem::told(format!("{error}\n  in the LOCATION of '{}'", view.name)))?;
         }
         let committer =
             Arc::new(Committer::new(disk.clone(), doors.clock.clone(), project.commit_interval(), lake.opener()));
-        let running =
-            Running::new(doors.clone(), project.clone(), planner.clone(), log.clone(), lake.clone(), committer.clone());
+        let lakes = lake.followed();
+        let running = Running::new(
+            doors.clone(),
+            project.clone(),
+            planner.clone(),
+            log.clone(),
+            lake.clone(),
+            lakes.clone(),
+            committer.clone(),
+        );
         let addresses = Addresses {
             http: http.local_addr().ok().map(|address| format!("http://{address}")),
             kafka: kafka.local_addr().ok().map(|address| address.to_string()),
@@ -105,8 +123,10 @@ impl Assembly {
         running.add_externals(&from_files.externals);
         running.add_externals(&kept.externals);
         for parsed in &project.statements {
-            if let rivermere_sql::Statement::CreateExternal(create) = &parsed.statement {
-                lake_verbs::ensure_at_start(&running, create, parsed).await.map_err(|problem| {
+            if let Statement::CreateExternal(create) = &parsed.statement
+                && let Some(Err(error)) = found.get(&create.name.value)
+            {
+                lake_verbs::ensure_at_start(&lake, create, parsed, error).await.map_err(|problem| {
                     Problem::told(format!(
                         "{}: {}\n  in CREATE EXTERNAL TABLE {}",
                         problem.code, problem.message, create.name
@@ -132,12 +152,14 @@ impl Assembly {
             planner,
             objects: vec![from_files, kept],
             committer: committer.clone(),
+            lakes: Some(lakes),
             options: EngineOptions { epoch_interval: project.epoch_interval(), ..EngineOptions::default() },
         };
         let listener = Box::new(running.listener());
         let engine = blocking(move || start(config, listener)).await?.map_err(Problem::told)?;
         running.set_engine(engine);
         instance.publish(&project.name, &addresses)?;
+        memory::give_back_code();
         Ok(Self { running, log, committer, instance, stop_listeners, stop_committer, tasks })
     }
 
@@ -214,23 +236,26 @@ impl Assembly {
 const FLUSH_LIMIT: Duration = Duration::from_secs(30);
 
 /// Objects that run but are in no file of the project: made by statements, or their file is gone. They are kept.
-fn add_kept(
-    planned: &mut crate::project::Planned,
-    manifest: Option<rivermere_stream::Manifest>,
-) -> Result<NewObjects, Problem> {
+fn kept_statements(planned: &Planned, manifest: Option<Manifest>) -> Result<Vec<(ObjectRecord, Script)>, Problem> {
+    let objects = manifest.map_or(vec![], |manifest| manifest.objects);
+    let kept = objects.into_iter().filter(|object| !planned.knows(&object.name)).map(|object| {
+        let script = Script::parse(&format!("{} (kept from an earlier run)", object.name), &object.text);
+        Ok((object, script.map_err(Problem::told)?))
+    });
+    kept.collect()
+}
+
+/// Plans them in the order that they need each other.
+fn add_kept(planned: &mut Planned, mut waiting: Vec<(ObjectRecord, Script)>) -> Result<NewObjects, Problem> {
     let mut kept = NewObjects { ad_hoc: true, ..NewObjects::default() };
-    let Some(manifest) = manifest else { return Ok(kept) };
-    let mut waiting: Vec<_> = manifest.objects.into_iter().filter(|object| !planned.knows(&object.name)).collect();
     // Tables first, then views as their inputs come.
-    waiting.sort_by_key(|object| object.kind == "view");
+    waiting.sort_by_key(|(object, _)| object.kind == "view");
     while !waiting.is_empty() {
         let before = waiting.len();
         let mut problem = None;
-        waiting.retain(|object| {
+        waiting.retain(|(object, script)| {
             let (externals, tables, views) = (planned.externals.len(), planned.tables.len(), planned.views.len());
-            let added = Script::parse(&format!("{} (kept from an earlier run)", object.name), &object.text)
-                .and_then(|script| script.statements().iter().try_for_each(|parsed| planned.add(parsed)));
-            match added {
+            match script.statements().iter().try_for_each(|parsed| planned.add(parsed)) {
                 Ok(()) => {
                     kept.externals.extend(planned.externals[externals..].iter().cloned());
                     kept.tables.extend(planned.tables[tables..].iter().cloned());
@@ -253,6 +278,31 @@ fn add_kept(
         }
     }
     Ok(kept)
+}
+
+/// The columns of a project's external tables, or why they cannot be read. `data` is where relative places begin.
+///
+/// # Errors
+/// When the options of a storage are wrong.
+pub async fn external_columns(
+    project: &Project,
+    doors: &Doors,
+    data: &Path,
+) -> Result<BTreeMap<String, Result<SchemaRef, TableError>>, Problem> {
+    let storages = project.settings.storages.open(&project.folder, doors)?;
+    let lake = lake::Lake::new(doors.clone(), data.to_path_buf(), project.settings.lake(), storages, Adopt::Refuse);
+    Ok(lake.columns_of(&project.statements).await)
+}
+
+/// The columns that tables of the lake had when they were last opened.
+fn remembered(manifest: Option<Manifest>) -> BTreeMap<String, SchemaRef> {
+    let objects = manifest.map_or(vec![], |manifest| manifest.objects);
+    objects.into_iter().filter_map(|object| Some((object.name.clone(), object.columns()?))).collect()
+}
+
+/// The columns that could be read.
+fn known(found: &BTreeMap<String, Result<SchemaRef, TableError>>) -> BTreeMap<String, SchemaRef> {
+    found.iter().filter_map(|(name, columns)| Some((name.clone(), columns.as_ref().ok()?.clone()))).collect()
 }
 
 async fn listen(name: &str, address: SocketAddr) -> Result<TcpListener, Problem> {

@@ -3,7 +3,7 @@
 use super::commands;
 use super::lake::Lake;
 use super::views::{Publisher, Views, served};
-use crate::{Problem, Project};
+use crate::{Problem, Project, memory};
 use arrow::array::RecordBatch;
 use bytes::Bytes;
 use datafusion::prelude::SessionContext;
@@ -17,6 +17,7 @@ use rivermere_serve::{
     SinkStatus, Snapshot, SqlOutput, SqlProblem, Status, ViewInfo, WatermarkStatus, dashboards,
 };
 use rivermere_sql::{Connector, ExternalTable, Planner, TableDefinition, ViewDefinition};
+use rivermere_stream::Lakes;
 use rivermere_stream::runtime::{Committer, EngineHandle, EngineStatus};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -33,6 +34,7 @@ pub(super) struct Running {
     /// One statement that changes the catalog at a time.
     pub(super) catalog_changes: tokio::sync::Mutex<()>,
     pub(super) lake: Lake,
+    pub(super) lakes: Lakes,
     committer: Arc<Committer>,
     engine: OnceLock<EngineHandle>,
     query: OnceLock<Query>,
@@ -53,6 +55,7 @@ impl Running {
         planner: Arc<RwLock<Planner>>,
         log: Log,
         lake: Lake,
+        lakes: Lakes,
         committer: Arc<Committer>,
     ) -> Arc<Self> {
         let started = doors.clock.monotonic();
@@ -67,6 +70,7 @@ impl Running {
             externals: RwLock::new(BTreeMap::new()),
             catalog_changes: tokio::sync::Mutex::new(()),
             lake: lake.clone(),
+            lakes,
             committer,
             engine: OnceLock::new(),
             query: OnceLock::new(),
@@ -253,6 +257,9 @@ impl Platform for Running {
             .iter()
             .map(|table| (table.name.clone(), engine.objects.get(&table.name).map_or(0, |object| object.rows)))
             .collect();
+        let externals: Vec<Arc<ExternalTable>> = self.externals.read().values().cloned().collect();
+        let read = |name: &str| engine.objects.get(name).map(|object| (name.to_owned(), object.rows));
+        rows.extend(externals.iter().filter_map(|external| read(&external.name)));
         rows.extend(cells.iter().map(|cell| (cell.view.name.clone(), cell.changed_rows())));
         let rates = self.rates(&rows);
         let failure = self.failure();
@@ -271,7 +278,7 @@ impl Platform for Running {
             epoch: engine.epoch,
             step: engine.step,
             lag: engine.lag.max(0) as u64,
-            rss_bytes: resident_bytes(),
+            rss_bytes: memory::resident_bytes(),
             addresses: self.addresses.lock().clone(),
             nodes: vec![],
             edges: vec![],
@@ -319,6 +326,18 @@ impl Platform for Running {
                     watermark: object.watermark_us.and_then(iso),
                 });
             }
+        }
+        for external in &externals {
+            let name = &external.name;
+            let Some(object) = engine.objects.get(name) else { continue };
+            let rate = rates.get(name).copied().unwrap_or(0.0);
+            let detail = match &object.trouble {
+                Some(trouble) => trouble.clone(),
+                None => format!("follows the {} table at {}", external.format, external.location),
+            };
+            let (rows, lag) = (object.rows, object.lag);
+            status.nodes.push(node(name, NodeKind::Source, name, rate, rows, lag, 0, 0, &detail));
+            status.message = status.message.take().or_else(|| object.trouble.clone());
         }
         let progress = self.committer.progress();
         for cell in &cells {
@@ -449,14 +468,6 @@ fn topic_rows(log: &Log, topic: &TopicName) -> u64 {
 
 fn iso(micros: i64) -> Option<String> {
     Some(chrono::DateTime::from_timestamp_micros(micros)?.naive_utc().format("%Y-%m-%dT%H:%M:%S").to_string())
-}
-
-/// Resident memory of this process, or 0 where the system does not tell.
-fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse().unwrap_or(0);
-    kibibytes * 1024
 }
 
 /// One text column as a result.

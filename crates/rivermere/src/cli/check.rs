@@ -1,12 +1,14 @@
 //! `rivermere check`: a project's files, read and planned; nothing is started or written.
 
 use super::failure::{Failure, Outcome};
+use super::run::doors;
 use super::terminal;
 use clap::Args;
 use rivermere::quantities::{counted, duration};
-use rivermere::{Planned, Problem, Project};
+use rivermere::{Planned, Problem, Project, external_columns};
 use rivermere_sql::{Connector, Parsed, Statement, explain_streaming, query_relations};
-use std::collections::BTreeSet;
+use rivermere_table::TableError;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -27,8 +29,16 @@ pub struct Check {
 impl Check {
     pub fn run(self) -> Outcome {
         let project = Project::load(&self.path)?;
-        let mut planned = Project::empty(&project.name, &project.folder).plan().map_err(Problem::told)?;
-        let mut problems = plan_all(&project, &mut planned);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let mut planned = Planned::default();
+        let mut unknown = BTreeMap::new();
+        for (name, columns) in runtime.block_on(external_columns(&project, &doors(), &project.data()))? {
+            match columns {
+                Ok(columns) => drop(planned.opened.insert(name, columns)),
+                Err(error) => drop(unknown.insert(name, error)),
+            }
+        }
+        let mut problems = plan_all(&project, &mut planned, &unknown);
         if let Err(error) = rivermere_serve::dashboards::load(&project.dashboards()) {
             problems.push(Failure::new(error.to_string()));
         }
@@ -44,13 +54,21 @@ impl Check {
 }
 
 /// Plans every statement and goes on after a wrong one, but does not tell of what only follows from it.
-fn plan_all(project: &Project, planned: &mut Planned) -> Vec<Failure> {
+fn plan_all(project: &Project, planned: &mut Planned, unknown: &BTreeMap<String, TableError>) -> Vec<Failure> {
     let mut problems = Vec::new();
     let mut wrong = BTreeSet::new();
     for parsed in &project.statements {
         if reads(parsed).is_disjoint(&wrong) {
             match planned.add(parsed) {
-                Ok(()) => continue,
+                Ok(()) => match (&parsed.statement, defines(parsed).and_then(|name| unknown.get(&name))) {
+                    // A table that is to be made, or cannot be reached from here, has the columns of its statement.
+                    (Statement::CreateExternal(create), Some(error)) if create.columns.is_empty() => {
+                        let message = format!("{error}\n  in CREATE EXTERNAL TABLE {}", create.name);
+                        problems
+                            .push(Failure::new(message).hint("give its columns, or see to it that it can be opened"));
+                    }
+                    _ => continue,
+                },
                 Err(error) => problems.push(Problem::told(error).into()),
             }
         }
@@ -77,7 +95,7 @@ fn defines(parsed: &Parsed) -> Option<String> {
 
 fn report(project: &Project, planned: &Planned) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    let (tables, views) = (planned.tables.len(), planned.views.len());
+    let (tables, views) = (planned.tables.len() + planned.externals.len(), planned.views.len());
     let name = terminal::harmless(&project.name);
     writeln!(out, "{name}: {}, {}, all good", counted(tables as u64, "table"), counted(views as u64, "view"))?;
     for table in &planned.tables {
@@ -90,6 +108,10 @@ fn report(project: &Project, planned: &Planned) -> io::Result<()> {
             format!(", watermark {} behind {}", delay, watermark.column)
         });
         writeln!(out, "\ntable {} ({source}{watermark})", table.name)?;
+    }
+    for external in &planned.externals {
+        let (name, format) = (&external.name, &external.format);
+        writeln!(out, "\ntable {name} ({format} table at {})", terminal::harmless(&external.location))?;
     }
     for view in &planned.views {
         let stored = view.stored_as.as_ref().map_or(String::new(), |stored| format!(" (stored as {})", stored.format));

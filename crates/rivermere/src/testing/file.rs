@@ -427,7 +427,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("all.sql");
         std::fs::write(&file, SQL).unwrap();
-        let planned = Project::load(&file).unwrap().plan().unwrap();
+        let planned = Project::load(&file).unwrap().plan(BTreeMap::new()).unwrap();
         let catalog = Catalog {
             tables: planned.tables.iter().map(|table| (table.name.clone(), table.clone())).collect(),
             views: planned.views.iter().map(|view| (view.name.clone(), view.clone())).collect(),

@@ -44,6 +44,7 @@ use rivermere_base::{Clock, SystemClock};
 use rivermere_sql::{Connector, Statement};
 pub use runner::Finding;
 use runner::{Added, run};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,7 +86,7 @@ impl Suite {
     pub fn load(project: &Path, file: Option<&Path>) -> Result<Self, Vec<Problem>> {
         let one = |problem| vec![problem];
         let mut project = Project::load(project).map_err(one)?;
-        let planned = project.plan().map_err(Problem::told).map_err(one)?;
+        let planned = project.plan(BTreeMap::new()).map_err(Problem::told).map_err(one)?;
         let catalog = Catalog {
             tables: planned.tables.iter().map(|table| (table.name.clone(), table.clone())).collect(),
             views: planned.views.iter().map(|view| (view.name.clone(), view.clone())).collect(),

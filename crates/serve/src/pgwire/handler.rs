@@ -19,6 +19,7 @@ use arrow::array::{AsArray, Int64Array, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type, SchemaRef};
 use async_trait::async_trait;
+use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::arrow_pg::datatypes::{arrow_schema_to_pg_fields, encode_recordbatch};
 use datafusion_postgres::pgwire::api::portal::{Format, Portal, PortalExecutionState};
 use datafusion_postgres::pgwire::api::query::{ExtendedQueryHandler, SimpleQueryHandler, send_describe_response};
@@ -39,6 +40,7 @@ use datafusion_postgres::pgwire::messages::startup::ParameterStatus;
 use datafusion_postgres::pgwire::types::format::FormatOptions;
 use futures::future::{BoxFuture, Shared as SharedFuture};
 use futures::{FutureExt, Sink, SinkExt, Stream, StreamExt};
+use rivermere_base::Opaque;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -63,13 +65,13 @@ impl Handler {
     }
 
     /// Starts a read and waits for its first rows.
-    async fn read(
+    fn read(
         &self,
-        statement: &datafusion::sql::sqlparser::ast::Statement,
+        statement: &Opaque<ast::Statement>,
         values: Option<datafusion::common::ParamValues>,
         timeout: Option<Duration>,
-    ) -> Result<Outcome, ServeError> {
-        let (reader, statement) = (self.reader.clone(), statement.clone());
+    ) -> BoxFuture<'static, Result<Outcome, ServeError>> {
+        let (shared, reader, statement) = (self.shared.clone(), self.reader.clone(), statement.clone());
         let open = async move {
             let session = reader.session()?;
             let mut plan = plan(&session, &statement).await?;
@@ -79,9 +81,11 @@ impl Handler {
             }
             open_plan(&session, plan).await
         };
-        let mut rows = self.shared.pool.start(timeout, open).await?;
-        let first = rows.next().await.transpose()?;
-        Ok(Outcome::Rows(rows, first))
+        Box::pin(async move {
+            let mut rows = shared.pool.start(timeout, open).await?;
+            let first = rows.next().await.transpose()?;
+            Ok(Outcome::Rows(rows, first))
+        })
     }
 
     /// Runs a command to its end.
@@ -124,7 +128,7 @@ impl Handler {
     async fn local<C>(
         &self,
         client: &mut C,
-        statement: &datafusion::sql::sqlparser::ast::Statement,
+        statement: &Opaque<ast::Statement>,
         format: &Format,
     ) -> PgWireResult<Response>
     where

@@ -15,15 +15,17 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use datafusion_postgres::datafusion_pg_catalog::sql::PostgresCompatibilityParser;
+use futures::future::BoxFuture;
+use rivermere_base::Opaque;
 use std::sync::Arc;
 
 /// A text that was understood.
 #[derive(Clone, Debug)]
 pub(super) enum Prepared {
     /// SET, SHOW, BEGIN, FETCH and their like.
-    Local(Box<ast::Statement>),
+    Local(Opaque<ast::Statement>),
     /// A read that DataFusion plans. The plan is for its types; each execution plans again, over the rows of then.
-    Read { statement: Box<ast::Statement>, plan: Box<LogicalPlan> },
+    Read { statement: Opaque<ast::Statement>, plan: Opaque<LogicalPlan> },
     /// Anything else, as it was written; with the columns of its answer when it is a read of our own dialect.
     Command { text: String, schema: Option<SchemaRef> },
 }
@@ -47,10 +49,11 @@ impl Reader {
     }
 
     /// Understands one statement. `describe` when the columns of the answer must be known before it runs.
-    pub(super) async fn read(&self, text: &str, describe: bool) -> Result<Prepared, ServeError> {
+    pub(super) fn read(&self, text: &str, describe: bool) -> BoxFuture<'static, Result<Prepared, ServeError>> {
         let (this, text) = (self.clone(), text.to_owned());
+        let shared = self.shared.clone();
         // Planning takes too long for a socket's thread.
-        self.shared.pool.work(async move { this.understand(text, describe).await }).await
+        Box::pin(async move { shared.pool.work(async move { this.understand(text, describe).await }).await })
     }
 
     async fn understand(&self, text: String, describe: bool) -> Result<Prepared, ServeError> {
@@ -63,14 +66,14 @@ impl Reader {
             return self.dialect(text, describe, None).await;
         }
         if local::is_local(&statement) {
-            return Ok(Prepared::Local(Box::new(statement)));
+            return Ok(Prepared::Local(Opaque::new(statement)));
         }
         if !is_read_statement(&statement) {
             return self.dialect(text, describe, None).await;
         }
         rewrites::rewrite(&mut statement);
         match plan(&self.session()?, &statement).await {
-            Ok(plan) => Ok(Prepared::Read { statement: Box::new(statement), plan: Box::new(plan) }),
+            Ok(plan) => Ok(Prepared::Read { statement: Opaque::new(statement), plan: Opaque::new(plan) }),
             // What clients ask about `pg_catalog` is no business of the platform.
             Err(problem) if text.contains("pg_") || text.contains("information_schema") => Err(problem.into()),
             Err(problem) => self.dialect(text, describe, Some(problem)).await,

@@ -599,13 +599,14 @@ impl CreateExternal {
         columns_of(&self.columns, parsed)
     }
 
-    /// What is kept of it.
-    pub fn define(&self, parsed: &Parsed) -> ExternalTable {
+    /// What is kept of it, with the columns that its table has.
+    pub fn define(&self, parsed: &Parsed, columns: Option<SchemaRef>) -> ExternalTable {
         ExternalTable {
             name: self.name.value.clone(),
             text: parsed.text.clone(),
             format: self.format.clone(),
             location: self.location.clone(),
+            columns,
         }
     }
 }

@@ -8,8 +8,8 @@ use crate::checkpoint::{
 use crate::compile::{needed_columns, table_input_schema};
 use crate::dataflow::{Dataflow, StepOutput};
 use crate::error::{Result, StreamError};
-use crate::source::{DeadLetter, PartitionPosition, TopicReader, read_file};
-use crate::state::{RowCodec, consolidate};
+use crate::source::{DeadLetter, LakePosition, LakeReader, Lakes, PartitionPosition, TopicReader, read_file};
+use crate::state::netted;
 use parking_lot::{Mutex, RwLock};
 use rivermere_base::{Changes, CrashPoint, Doors, Epoch, PartitionId, Step, TopicName};
 use rivermere_log::{Log, TopicOptions, records};
@@ -60,6 +60,8 @@ pub struct EngineConfig {
     /// In dependency order.
     pub objects: Vec<NewObjects>,
     pub committer: Arc<Committer>,
+    /// For views over tables of the lake; without it there are none.
+    pub lakes: Option<Lakes>,
     pub options: EngineOptions,
 }
 
@@ -90,6 +92,9 @@ pub(super) struct Engine {
     views: BTreeMap<String, View>,
     /// With whether a statement made them.
     externals: BTreeMap<String, (Arc<ExternalTable>, bool)>,
+    lakes: Option<Lakes>,
+    /// Of those externals that some view reads.
+    followed: BTreeMap<String, LakeReader>,
     /// Net change of each stored view since the last epoch.
     staging: BTreeMap<String, Vec<Changes>>,
     sinks: BTreeMap<String, SinkRecord>,
@@ -111,7 +116,7 @@ impl Engine {
         listener: Box<dyn StepListener>,
         status: Arc<Mutex<EngineStatus>>,
     ) -> Result<Self> {
-        let EngineConfig { doors, folder, project, log, planner, objects, committer, options } = config;
+        let EngineConfig { doors, folder, project, log, planner, objects, committer, lakes, options } = config;
         let files = StateFiles::open(doors.disk.clone(), &folder)?;
         let found = files.newest_manifest()?;
         let generation = files.take_generation()?;
@@ -124,6 +129,7 @@ impl Engine {
             written_ms: 0,
             objects: vec![],
             positions: BTreeMap::new(),
+            lakes: BTreeMap::new(),
             runs: vec![],
             sinks: vec![],
             dead_letters: vec![],
@@ -146,6 +152,8 @@ impl Engine {
             tables: BTreeMap::new(),
             views: BTreeMap::new(),
             externals: BTreeMap::new(),
+            lakes,
+            followed: BTreeMap::new(),
             staging: BTreeMap::new(),
             sinks,
             previous: None,
@@ -190,6 +198,12 @@ impl Engine {
         let all: Vec<Arc<ViewDefinition>> = old.iter().flat_map(|objects| objects.views.clone()).collect();
         for objects in &old {
             self.add_tables(&objects.tables, &all, objects.ad_hoc)?;
+        }
+        self.add_lakes(&all);
+        for name in self.externals.keys().cloned().collect::<Vec<_>>() {
+            if let Some(position) = self.manifest.lakes.get(&name).cloned() {
+                self.follow(&name, position, 0)?;
+            }
         }
         for objects in &old {
             for view in &objects.views {
@@ -250,6 +264,33 @@ impl Engine {
         Ok(())
     }
 
+    /// Inputs for the tables of the lake that views read, where there are none yet.
+    fn add_lakes(&mut self, views: &[Arc<ViewDefinition>]) {
+        for (name, columns) in needed_columns(views) {
+            if let Some((external, _)) = self.externals.get(&name)
+                && let Some(schema) = &external.columns
+                && self.dataflow.relation_schema(&name).is_none()
+            {
+                self.dataflow.add_table(&name, table_input_schema(schema, &columns));
+            }
+        }
+    }
+
+    /// Reads on in a table of the lake, from what a position says has been taken.
+    fn follow(&mut self, name: &str, position: LakePosition, rows: u64) -> Result<()> {
+        let (Some((external, _)), Some(schema)) = (self.externals.get(name), self.dataflow.relation_schema(name))
+        else {
+            return Ok(());
+        };
+        let reader = LakeReader::follow(self.lakes()?, external.clone(), schema, position, rows)?;
+        self.followed.insert(name.to_string(), reader);
+        Ok(())
+    }
+
+    fn lakes(&self) -> Result<&Lakes> {
+        self.lakes.as_ref().ok_or_else(|| StreamError::Stopped("it was given no way to read tables of the lake".into()))
+    }
+
     fn ensure_topic(&self, topic: &TopicName, partitions: i32) -> Result<()> {
         if self.log.topic(topic).is_some() {
             return Ok(());
@@ -288,6 +329,8 @@ impl Engine {
         self.views.remove(name);
         self.tables.remove(name);
         self.externals.remove(name);
+        let read = |table: &String| self.views.values().any(|view| view.definition.plan.inputs.contains(table));
+        self.followed.retain(|table, _| read(table));
         self.staging.remove(name);
         self.sinks.remove(name);
         self.committer.close(name);
@@ -302,6 +345,7 @@ impl Engine {
         }
         let all: Vec<Arc<ViewDefinition>> =
             self.views.values().map(|view| view.definition.clone()).chain(views.iter().cloned()).collect();
+        self.add_lakes(&all);
         self.widen(&all)?;
         for view in &views {
             self.dataflow.add_view(&self.planner.read(), view)?;
@@ -321,9 +365,10 @@ impl Engine {
     /// Gives tables the columns that new views need as well; columns that were there keep their places.
     fn widen(&mut self, views: &[Arc<ViewDefinition>]) -> Result<()> {
         for (name, columns) in needed_columns(views) {
-            let Some(table) = self.tables.get_mut(&name) else { continue };
-            let Some(have) = self.dataflow.relation_schema(&name) else { continue };
-            let wanted = table_input_schema(&table.definition.schema, &columns);
+            let external = self.externals.get(&name).and_then(|(external, _)| external.columns.as_ref());
+            let known = self.tables.get(&name).map(|table| &table.definition.schema).or(external);
+            let (Some(known), Some(have)) = (known, self.dataflow.relation_schema(&name)) else { continue };
+            let wanted = table_input_schema(known, &columns);
             let mut fields: Vec<_> = have.fields().iter().cloned().collect();
             for field in wanted.fields() {
                 if have.index_of(field.name()).is_err() {
@@ -333,8 +378,13 @@ impl Engine {
             if fields.len() > have.fields().len() {
                 let schema = Arc::new(arrow::datatypes::Schema::new(fields));
                 self.dataflow.widen_table(&name, schema.clone());
-                if let Some(reader) = &table.reader {
+                if let Some(table) = self.tables.get_mut(&name)
+                    && let Some(reader) = &table.reader
+                {
                     table.reader = TopicReader::new(table.definition.clone(), schema, reader.positions().to_vec())?;
+                } else if let Some(reader) = self.followed.get(&name) {
+                    // What it read ahead has too few columns, and is read again.
+                    self.follow(&name, reader.position().clone(), reader.rows)?;
                 }
             }
         }
@@ -346,7 +396,7 @@ impl Engine {
     fn bootstrap(&mut self, views: &[Arc<ViewDefinition>]) -> Result<()> {
         let names: BTreeSet<String> = views.iter().map(|view| view.name.clone()).collect();
         let mut inputs: BTreeMap<String, Vec<Changes>> = BTreeMap::new();
-        let mut replays = vec![];
+        let (mut replays, mut lakes) = (vec![], vec![]);
         let sources: BTreeSet<String> = views.iter().flat_map(|view| view.plan.inputs.clone()).collect();
         for name in sources.difference(&names) {
             if let Some(snapshot) = self.dataflow.snapshot(name) {
@@ -373,11 +423,16 @@ impl Engine {
                     }
                     (Connector::Topic { .. }, None) => {}
                 }
+            } else if let Some((external, _)) = self.externals.get(name) {
+                lakes.push(external.clone());
             }
         }
         let mut watermarks = BTreeMap::new();
         let output = self.dataflow.bootstrap(inputs, &watermarks, &names, true)?;
         self.take(output);
+        for table in lakes {
+            self.load_lake(&table, &names)?;
+        }
         loop {
             let mut inputs = BTreeMap::new();
             for (name, replay, until) in &mut replays {
@@ -401,6 +456,23 @@ impl Engine {
                 return Ok(());
             }
         }
+    }
+
+    /// The rows of a table of the lake into new views: those that older views have seen, or all of them.
+    fn load_lake(&mut self, table: &Arc<ExternalTable>, views: &BTreeSet<String>) -> Result<()> {
+        let Some(schema) = self.dataflow.relation_schema(&table.name) else { return Ok(()) };
+        let (lakes, at) =
+            (self.lakes()?.clone(), self.followed.get(&table.name).map(|reader| reader.position().clone()));
+        let is_new = at.is_none();
+        let mut rows = 0;
+        let position = LakeReader::load(&lakes, table, schema, at, |changes| {
+            rows += changes.num_rows() as u64;
+            let inputs = BTreeMap::from([(table.name.clone(), vec![changes])]);
+            let output = self.dataflow.bootstrap(inputs, &BTreeMap::new(), views, false)?;
+            self.take(output);
+            Ok(())
+        })?;
+        if is_new { self.follow(&table.name, position, rows) } else { Ok(()) }
     }
 
     fn open_sink(&mut self, view: &Arc<ViewDefinition>) {
@@ -550,7 +622,17 @@ impl Engine {
                 watermarks.insert(name.clone(), watermark);
             }
         }
-        if records == 0 {
+        let mut taken = records > 0;
+        for (name, reader) in &mut self.followed {
+            if let Some(changes) = reader.take() {
+                taken = true;
+                records += changes.num_rows();
+                if !changes.is_empty() {
+                    inputs.insert(name.clone(), vec![changes]);
+                }
+            }
+        }
+        if !taken {
             return Ok(false);
         }
         self.records += records as u64;
@@ -637,6 +719,7 @@ impl Engine {
             .iter()
             .filter_map(|(name, table)| Some((name.clone(), table.reader.as_ref()?.positions().to_vec())))
             .collect();
+        manifest.lakes = self.followed.iter().map(|(name, reader)| (name.clone(), reader.position().clone())).collect();
         manifest.objects = self.objects();
         manifest.sinks = self.sinks.values().cloned().collect();
         manifest.dead_letters = std::mem::take(&mut self.dead);
@@ -660,6 +743,7 @@ impl Engine {
             text: table.definition.text.clone(),
             fingerprint: None,
             ad_hoc: table.ad_hoc,
+            columns: None,
         });
         let views = self.views.values().map(|view| ObjectRecord {
             name: view.definition.name.clone(),
@@ -667,6 +751,7 @@ impl Engine {
             text: view.definition.text.clone(),
             fingerprint: Some(view.definition.plan.fingerprint.clone()),
             ad_hoc: view.ad_hoc,
+            columns: None,
         });
         let externals = self.externals.values().map(|(external, ad_hoc)| ObjectRecord {
             name: external.name.clone(),
@@ -674,6 +759,7 @@ impl Engine {
             text: external.text.clone(),
             fingerprint: None,
             ad_hoc: *ad_hoc,
+            columns: external.columns.as_deref().and_then(ObjectRecord::keep_columns),
         });
         tables.chain(externals).chain(views).collect()
     }
@@ -802,6 +888,11 @@ impl Engine {
                 status.lag += object.lag;
             }
         }
+        for (name, reader) in &self.followed {
+            let object = status.objects.entry(name.clone()).or_default();
+            (object.rows, object.lag, object.trouble) = (reader.rows, reader.lag(), reader.trouble());
+            status.lag += object.lag;
+        }
         for name in self.views.keys() {
             let object = status.objects.entry(name.clone()).or_default();
             let (entries, bytes, own) = self.dataflow.state_size(name);
@@ -832,8 +923,7 @@ fn net(view: &ViewDefinition, changes: Vec<Changes>) -> Result<Vec<Changes>> {
     if changes.iter().all(Changes::is_append_only) {
         return Ok(changes);
     }
-    let all = Changes::concat(&view.plan.schema, &changes)?;
-    Ok(vec![consolidate(all, &RowCodec::of_schema(&view.plan.schema)?)?])
+    Ok(vec![netted(&view.plan.schema, &changes)?])
 }
 
 /// Waits until something is appended, at most a moment, and at least one step interval so that small appends are taken

@@ -35,13 +35,15 @@ pub trait StepListener: Send {
 pub struct ObjectStatus {
     /// Rows held (views) or read so far (tables).
     pub rows: u64,
-    /// Records that wait in the topic.
+    /// Records that wait in the topic; versions that wait in a table of the lake.
     pub lag: i64,
     pub late: u64,
     pub dead: u64,
     pub state_entries: u64,
     pub state_bytes: u64,
     pub watermark_us: Option<i64>,
+    /// Why a table of the lake cannot be followed, while that lasts.
+    pub trouble: Option<String>,
 }
 
 /// The engine as it stands; refreshed a few times a second.
@@ -51,7 +53,7 @@ pub struct EngineStatus {
     /// The newest sealed epoch.
     pub epoch: u64,
     pub step: u64,
-    /// Records that wait in all topics.
+    /// What waits in all topics and tables.
     pub lag: i64,
     /// Records read since the start.
     pub records: u64,
@@ -65,7 +67,7 @@ pub struct EngineStatus {
 /// Tables and views to add to the running engine, in dependency order.
 #[derive(Default)]
 pub struct NewObjects {
-    /// Kept in the manifest and nothing more: no view reads them.
+    /// Followed as long as a view reads them.
     pub externals: Vec<Arc<ExternalTable>>,
     pub tables: Vec<Arc<TableDefinition>>,
     pub views: Vec<Arc<ViewDefinition>>,

@@ -1,9 +1,11 @@
-//! Where rows come from: topics and files.
+//! Where rows come from: topics, files and tables of the lake.
 
 mod file;
+mod lake;
 mod topic;
 
 pub use file::read_file;
+pub use lake::{LakePosition, LakeReader, Lakes, OpenTable};
 pub use topic::{DeadLetter, PartitionPosition, TopicReader, lateness_field};
 
 use arrow::array::RecordBatch;

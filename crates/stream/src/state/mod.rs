@@ -11,5 +11,5 @@ pub use key_table::{KeyTable, key_hash};
 pub(crate) use row_order::{RowOrder, row_entry, split_row_entry};
 pub(crate) use row_store::RowStore;
 pub(crate) use rows::take;
-pub use rows::{EncodedRows, RowCodec, consolidate, row_hash};
+pub use rows::{EncodedRows, RowCodec, consolidate, netted, row_hash};
 pub(crate) use value_bag::ValueBag;

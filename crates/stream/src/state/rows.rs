@@ -118,6 +118,14 @@ pub fn consolidate(changes: Changes, codec: &RowCodec) -> Result<Changes> {
     Ok(Changes::with_weights(batch, weights)?)
 }
 
+/// Several changes of one shape as one, consolidated.
+///
+/// # Errors
+/// When their columns are not those of `schema`, or a type has no encoding.
+pub fn netted(schema: &SchemaRef, changes: &[Changes]) -> Result<Changes> {
+    consolidate(Changes::concat(schema, changes)?, &RowCodec::of_schema(schema)?)
+}
+
 /// `take` that also works for batches without columns.
 pub(crate) fn take(batch: &RecordBatch, indices: &UInt64Array) -> Result<RecordBatch> {
     if batch.num_columns() == 0 {
