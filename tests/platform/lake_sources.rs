@@ -130,6 +130,28 @@ async fn a_view_is_made_over_a_table_that_has_rows_and_other_views_already() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_view_is_not_stored_in_the_table_that_it_reads() {
+    let folder = tempfile::tempdir().unwrap();
+    write_project(
+        folder.path(),
+        "CREATE EXTERNAL TABLE t (a BIGINT) STORED AS DELTA LOCATION 'lake/t/';
+         CREATE MATERIALIZED VIEW between AS SELECT a, COUNT(*) AS n FROM t GROUP BY a;",
+    );
+    let data = folder.path().join("data");
+    let assembly = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
+    let whole = format!("file://{}", data.join("lake/t").display());
+    for (text, table) in [
+        ("CREATE MATERIALIZED VIEW v STORED AS DELTA LOCATION 'lake/t' AS SELECT a, n FROM between".to_string(), "'t'"),
+        (format!("CREATE MATERIALIZED VIEW v STORED AS DELTA LOCATION '{whole}' AS SELECT DISTINCT a FROM t"), "'t'"),
+    ] {
+        let error = refused(&assembly, &text);
+        assert!(error.contains("RM-7032") && error.contains(table), "{text}: {error}");
+    }
+    ok(&assembly, "CREATE MATERIALIZED VIEW v STORED AS DELTA AS SELECT a, n FROM between");
+    stop(assembly).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_was_cleaned_up_or_made_anew_is_told_of_and_stops_nothing() {
     let folder = tempfile::tempdir().unwrap();
     write_project(

@@ -3,6 +3,7 @@
 use crate::harness::{assert_views_equal_batch, eventually, get, produce, sorted, sql, start, stop, write_project};
 use crate::peer::{Peer, tool};
 use crate::process::run;
+use rivermere::Assembly;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
@@ -94,6 +95,7 @@ async fn views_stored_on_s3_are_read_back_by_us_and_by_python() {
     let elsewhere = "CREATE EXTERNAL TABLE stock (item TEXT, n BIGINT) STORED AS DELTA LOCATION 's3://lake/stock'";
     for statement in [
         elsewhere,
+        "CREATE MATERIALIZED VIEW pieces AS SELECT SUM(n) AS n FROM stock",
         "INSERT INTO stock VALUES ('a', 1), ('b', 2)",
         "UPDATE stock SET n = n + 1 WHERE item = 'b'",
         "MERGE INTO stock USING (SELECT 'a' AS item, 5 AS n) AS s ON stock.item = s.item
@@ -104,6 +106,9 @@ async fn views_stored_on_s3_are_read_back_by_us_and_by_python() {
     let stock = sql(&assembly, "SELECT item, n FROM stock ORDER BY item").unwrap();
     assert_eq!(stock, serde_json::json!([{"item": "a", "n": 5}, {"item": "b", "n": 3}]));
 
+    let pieces = |assembly: &Assembly| sql(assembly, "SELECT n FROM pieces").unwrap()[0]["n"].as_i64();
+    eventually("the view over a table there", || (pieces(&assembly) == Some(8)).then_some(())).await;
+
     // Stopped and started, it goes on in the same tables.
     stop(assembly).await;
     let again = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
@@ -113,6 +118,8 @@ async fn views_stored_on_s3_are_read_back_by_us_and_by_python() {
         (stored.as_array()?.len() == 8).then_some(())
     })
     .await;
+    sql(&again, "DELETE FROM stock WHERE item = 'a'").unwrap();
+    eventually("the view over a table there", || (pieces(&again) == Some(3)).then_some(())).await;
     let served = tables.map(|(view, _)| sorted(&sql(&again, &format!("SELECT * FROM {view}")).unwrap()));
     stop(again).await;
 

@@ -9,6 +9,9 @@
 //! commits of other engines in between do not hide it. The log entry is put with create-if-absent: it is there as a
 //! whole or not at all, and two writers cannot take the same version. Whatever an attempt reports, the marker decides.
 //!
+//! # Following a table
+//! What came and went between two versions are the rows of the files that only one of them names: the module `feed`.
+//!
 //! # What is not supported
 //! Writing to tables with column mapping, generated or identity columns, CHECK constraints or invariants is refused;
 //! so is whatever the library cannot commit to (row tracking, clustering, ...). Reading supports what the library does.

@@ -112,6 +112,10 @@ async fn create_view(
                 let message = text.split_once(": ").map_or(text.as_str(), |(_, message)| message);
                 SqlProblem::new(error.code(), message)
             })?;
+            if let Some(table) = running.lake.fed_by_itself(&view, &planner) {
+                let message = format!("'{name}' would be stored in the table that it reads, '{table}'");
+                return Err(SqlProblem::new(Code(7032), message).with_hint("give it a LOCATION of its own"));
+            }
         }
         planner.add_view(view.clone()).map_err(problem)?;
         view

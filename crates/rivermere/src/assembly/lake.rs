@@ -8,7 +8,7 @@ use object_store::path::Path as StorePath;
 use rivermere_base::{Doors, Epoch};
 use rivermere_batch::{At, Lake as Reading, OpenChanges, OpenFiles, OpenLake, open_files};
 use rivermere_delta::{DeltaSink, DeltaTable, Location};
-use rivermere_sql::{ExternalTable, Parsed, Statement, ViewDefinition};
+use rivermere_sql::{ExternalTable, Parsed, Planner, RelationKind, Statement, ViewDefinition};
 use rivermere_store::{DiskStore, Scheme, Storage, StorageError, Storages};
 use rivermere_stream::Lakes;
 use rivermere_table::{Adopt, SinkId, SinkMode, SinkSpec, Table, TableError, TableSink, TableSpec};
@@ -51,12 +51,34 @@ impl Lake {
 
     /// The whole path or URL of a view's table.
     pub(super) fn shown(&self, view: &ViewDefinition) -> String {
-        let path = Self::path_of(view);
+        self.whole(&Self::path_of(view))
+    }
+
+    fn whole(&self, path: &str) -> String {
         match &self.base {
-            _ if Storage::is_url(&path) => path,
+            _ if Storage::is_url(path) => path.to_owned(),
             Some(base) if !path.starts_with('/') => format!("{base}/{path}"),
             _ => self.root.join(path).display().to_string(),
         }
+    }
+
+    /// The table that a view is stored in although it reads it, itself or by views between: it would feed itself for ever.
+    pub(super) fn fed_by_itself(&self, view: &ViewDefinition, planner: &Planner) -> Option<String> {
+        view.stored_as.as_ref()?;
+        let place = |path: &str| {
+            let whole = self.whole(path.strip_prefix("file://").unwrap_or(path));
+            whole.trim_end_matches('/').to_owned()
+        };
+        let own = place(&Self::path_of(view));
+        let mut inputs: Vec<&String> = view.plan.inputs.iter().collect();
+        while let Some(input) = inputs.pop() {
+            match planner.relations().get(input).map(|relation| &relation.kind) {
+                Some(RelationKind::Lake(table)) if place(&table.location) == own => return Some(input.clone()),
+                Some(RelationKind::View(between)) => inputs.extend(&between.plan.inputs),
+                _ => {}
+            }
+        }
+        None
     }
 
     /// Whether the place of a stored view can be opened at all; no request is made.

@@ -99,6 +99,10 @@ impl Assembly {
         for view in from_files.views.iter().chain(&kept.views) {
             lake.check(view)
                 .map_err(|error| Problem::told(format!("{error}\n  in the LOCATION of '{}'", view.name)))?;
+            if let Some(table) = lake.fed_by_itself(view, &planner.read()) {
+                let message = format!("view '{}' would be stored in the table that it reads, '{table}'", view.name);
+                return Err(Problem::new(7032, message).hint("give it a LOCATION of its own"));
+            }
         }
         let committer =
             Arc::new(Committer::new(disk.clone(), doors.clock.clone(), project.commit_interval(), lake.opener()));
