@@ -221,6 +221,38 @@ async fn a_table_that_cannot_be_reached_holds_up_no_start_and_is_followed_when_i
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn columns_that_are_added_hold_up_no_start_and_a_table_made_anew_meanwhile_is_told_of() {
+    let folder = tempfile::tempdir().unwrap();
+    write_project(
+        folder.path(),
+        "CREATE TABLE orders (id BIGINT);
+         CREATE EXTERNAL TABLE t (a BIGINT) STORED AS DELTA LOCATION 'lake/t';
+         CREATE MATERIALIZED VIEW v AS SELECT * FROM t;",
+    );
+    let data = folder.path().join("data");
+    let assembly = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
+    ok(&assembly, "INSERT INTO t VALUES (1)");
+    follows(&assembly, "v").await;
+    ok(&assembly, "ALTER TABLE t ADD COLUMN b TEXT");
+    ok(&assembly, "INSERT INTO t VALUES (2, 'x')");
+    eventually("the row", || (ok(&assembly, "SELECT SUM(a) AS a FROM v") == json!([{"a": 3}])).then_some(())).await;
+    stop(assembly).await;
+
+    let assembly = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
+    ok(&assembly, "INSERT INTO t VALUES (3, 'y')");
+    eventually("the row", || (ok(&assembly, "SELECT SUM(a) AS a FROM v") == json!([{"a": 6}])).then_some(())).await;
+    std::fs::remove_dir_all(data.join("lake/t")).unwrap();
+    ok(&assembly, "CREATE EXTERNAL TABLE anew (a BIGINT) STORED AS DELTA LOCATION 'lake/t'");
+    for _ in 0..6 {
+        ok(&assembly, "INSERT INTO anew VALUES (100)");
+    }
+    let told = || assembly.status().message.filter(|message| message.contains("another table is at its place"));
+    eventually("the message", told).await;
+    assert_eq!(ok(&assembly, "SELECT SUM(a) AS a FROM v"), json!([{"a": 6}]));
+    stop(assembly).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_python_commits_is_followed_with_its_types() {
     let Some(python) = tool("RIVERMERE_PYTHON") else { return };
     let folder = tempfile::tempdir().unwrap();

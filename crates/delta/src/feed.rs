@@ -19,6 +19,8 @@ use rivermere_base::Changes;
 use rivermere_table::{RowChanges, TableError};
 use std::collections::HashMap;
 
+/// PROTOCOL.md, "Column Mapping".
+const PHYSICAL_NAME: &str = "delta.columnMapping.physicalName";
 const READING: &str = "reading the rows that came and went";
 
 /// See [`rivermere_table::Table::changes`].
@@ -29,6 +31,9 @@ pub(crate) async fn changes(
     columns: &SchemaRef,
 ) -> Result<RowChanges, TableError> {
     fits(handle, to, columns)?;
+    if let Some(from) = from {
+        same_columns(handle, from, to, columns)?;
+    }
     let before = from.map_or_else(|| Ok(HashMap::new()), |from| files(handle, from))?;
     let after = files(handle, to)?;
     let only = |these: &Files, others: &Files| -> Vec<[String; 2]> {
@@ -75,6 +80,25 @@ fn fits(handle: &Handle, state: &DeltaTableState, columns: &SchemaRef) -> Result
         if field.data_type() != column.data_type() {
             let (now, then) = (field.data_type(), column.data_type());
             return Err(mismatch(format!("column '{}' is {now} now, and was {then}", column.name())));
+        }
+    }
+    Ok(())
+}
+
+/// Whether the columns are the same ones, and not others that took their names: with column mapping, files that did not
+/// change would have other values in them.
+fn same_columns(
+    handle: &Handle,
+    from: &DeltaTableState,
+    to: &DeltaTableState,
+    columns: &SchemaRef,
+) -> Result<(), TableError> {
+    let (before, after) = (from.snapshot().schema(), to.snapshot().schema());
+    for column in columns.fields() {
+        let (Some(before), Some(after)) = (before.field(column.name()), after.field(column.name())) else { continue };
+        if before.metadata.get(PHYSICAL_NAME) != after.metadata.get(PHYSICAL_NAME) {
+            let reason = format!("column '{}' is another one now, of the same name", column.name());
+            return Err(TableError::SchemaMismatch { location: handle.location.to_string(), reason });
         }
     }
     Ok(())

@@ -14,7 +14,7 @@ use rivermere_base::Changes;
 use rivermere_batch::At;
 use rivermere_delta::DeltaTable;
 use rivermere_stream::netted;
-use rivermere_table::Table;
+use rivermere_table::{Table, TableError};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -37,7 +37,8 @@ impl Lake {
             // The first that was committed at that time or after it.
             At::TimeMs(time) => match table.version_at(time - 1).await {
                 Ok(before) => before + 1,
-                Err(_) => 0,
+                Err(TableError::MissingTime { .. }) => 0,
+                Err(error) => return Err(error.to_string()),
             },
             from => version(&table, from, newest).await?,
         };
@@ -56,17 +57,21 @@ impl Lake {
             let before = (version > 0).then(|| version - 1);
             let own = columns(&table, version).await?;
             let parts = table.changes(before, version, &own).await.map_err(|error| error.to_string())?;
-            let parts: Vec<Changes> = parts.try_collect().await.map_err(|error| error.to_string())?;
+            let (mut parts, mut read) = (parts, vec![]);
+            while let Some(part) = parts.try_next().await.map_err(|error| error.to_string())? {
+                rows += part.num_rows();
+                if rows > ROWS_LIMIT {
+                    return Err(format!(
+                        "RM-3107: more than {ROWS_LIMIT} rows of '{place}' are to be read for its changes up to version \
+                         {version}: read fewer versions at a time"
+                    ));
+                }
+                read.push(part);
+            }
+            let parts: Vec<Changes> = read;
             let net = netted(&own, &parts).map_err(|error| error.to_string())?;
             let batch = listed(&net, &told, version, times.get(&version).copied());
             let batch = batch.map_err(|error| error.to_string())?;
-            rows += batch.num_rows();
-            if rows > ROWS_LIMIT {
-                return Err(format!(
-                    "RM-3107: more than {ROWS_LIMIT} rows of '{place}' changed up to version {version}: read fewer versions \
-                     at a time"
-                ));
-            }
             batches.push(batch);
         }
         Ok(Arc::new(MemTable::try_new(told, vec![batches]).map_err(|error| error.to_string())?))

@@ -69,9 +69,13 @@ impl Assembly {
         let lake = lake::Lake::new(doors.clone(), settings.data.clone(), base, storages, settings.adopt);
         let found = lake.columns_of(&project.statements).await;
         let state = settings.data.join("state");
-        // What cannot be opened now has the columns that it had. A manifest that cannot be read is told of below.
-        let mut opened = newest_manifest(disk.clone(), &state).map_or_else(|_| BTreeMap::new(), remembered);
+        // What views read has the columns that they were made over, and what cannot be opened those that it had. A manifest
+        // that cannot be read is told of below.
+        let (mut opened, followed) =
+            newest_manifest(disk.clone(), &state).map_or_else(|_| Default::default(), remembered);
+        opened.retain(|name, _| !is_to_be_made(&project, &found, name));
         opened.extend(known(&found));
+        opened.extend(followed.clone());
         let mut planned = project.plan(opened).map_err(Problem::told)?;
         let instance = Instance::lock(&settings.data)?;
         let http = listen("http", settings.http).await?;
@@ -94,6 +98,7 @@ impl Assembly {
         let manifest = newest_manifest(disk.clone(), &state).map_err(Problem::told)?;
         let kept = kept_statements(&planned, manifest)?;
         planned.opened.extend(known(&lake.columns_of(kept.iter().flat_map(|(_, script)| script.statements())).await));
+        planned.opened.extend(followed);
         let kept = add_kept(&mut planned, kept)?;
         let planner = Arc::new(RwLock::new(planned.planner));
         for view in from_files.views.iter().chain(&kept.views) {
@@ -298,10 +303,23 @@ pub async fn external_columns(
     Ok(lake.columns_of(&project.statements).await)
 }
 
-/// The columns that tables of the lake had when they were last opened.
-fn remembered(manifest: Option<Manifest>) -> BTreeMap<String, SchemaRef> {
-    let objects = manifest.map_or(vec![], |manifest| manifest.objects);
-    objects.into_iter().filter_map(|object| Some((object.name.clone(), object.columns()?))).collect()
+/// The columns that tables of the lake had when they were last opened; and of those, the ones that views read.
+fn remembered(manifest: Option<Manifest>) -> (BTreeMap<String, SchemaRef>, BTreeMap<String, SchemaRef>) {
+    let Some(manifest) = manifest else { return Default::default() };
+    let columns = |object: &ObjectRecord| Some((object.name.clone(), object.columns()?));
+    let all: BTreeMap<String, SchemaRef> = manifest.objects.iter().filter_map(columns).collect();
+    let read = all.iter().filter(|(name, _)| manifest.lakes.contains_key(*name));
+    let read = read.map(|(name, columns)| (name.clone(), columns.clone())).collect();
+    (all, read)
+}
+
+/// Whether a table is not there, and its statement says what columns it is made with.
+fn is_to_be_made(project: &Project, found: &BTreeMap<String, Result<SchemaRef, TableError>>, name: &str) -> bool {
+    matches!(found.get(name), Some(Err(TableError::Missing { .. })))
+        && project.statements.iter().any(|parsed| {
+            matches!(&parsed.statement, Statement::CreateExternal(create)
+                if create.name.value == name && !create.columns.is_empty())
+        })
 }
 
 /// The columns that could be read.

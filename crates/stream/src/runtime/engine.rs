@@ -331,6 +331,10 @@ impl Engine {
         self.externals.remove(name);
         let read = |table: &String| self.views.values().any(|view| view.definition.plan.inputs.contains(table));
         self.followed.retain(|table, _| read(table));
+        // What the next view over it needs is all that it is read for.
+        for table in self.externals.keys().filter(|table| !read(table)) {
+            self.dataflow.remove(table);
+        }
         self.staging.remove(name);
         self.sinks.remove(name);
         self.committer.close(name);

@@ -33,6 +33,10 @@ const BATCHES_AHEAD: usize = 4;
 /// however large.
 const ROWS_AT_ONCE: usize = 1 << 20;
 
+/// What is told of a task that is no more.
+const ENDED: &str =
+    "RM-4012: a table of the lake is followed no more, since reading it ended early: start again, and tell us";
+
 /// Where tables are read, and how.
 #[derive(Clone)]
 pub struct Lakes {
@@ -167,13 +171,14 @@ impl LakeReader {
 
     /// Versions that are not taken yet, as far as is known; at least one while the table cannot be read.
     pub fn lag(&self) -> i64 {
-        let seen = self.seen.lock();
-        (seen.newest - self.position.version).max(i64::from(seen.trouble.is_some()))
+        let newest = self.seen.lock().newest;
+        (newest - self.position.version).max(i64::from(self.trouble().is_some()))
     }
 
     /// Why the table cannot be read, while that lasts.
     pub fn trouble(&self) -> Option<String> {
-        self.seen.lock().trouble.clone()
+        let ended = || self.task.is_finished().then(|| ENDED.to_owned());
+        self.seen.lock().trouble.clone().or_else(ended)
     }
 
     /// The next change, if one is ready.
@@ -273,20 +278,35 @@ impl Follower {
         }
     }
 
+    /// The table as it is now, after a look at whether it is still the same.
+    async fn open(&mut self, lakes: &Lakes) -> Result<Arc<dyn Table>> {
+        let failed = |error: TableError| StreamError::lake(&self.table, &error);
+        let table = (lakes.open)(self.table.clone()).await.map_err(failed)?;
+        same_table(table.as_ref(), &self.position).await.map_err(failed)?;
+        self.opened = Some(table.clone());
+        Ok(table)
+    }
+
     /// What came and went since the position, if anything.
     async fn next(&mut self, lakes: &Lakes) -> Result<Option<Commit>> {
-        let failed = |error: TableError| StreamError::lake(&self.table, &error);
-        let table = match &self.opened {
-            Some(table) => table.clone(),
-            None => {
-                let table = (lakes.open)(self.table.clone()).await.map_err(failed)?;
-                same_table(table.as_ref(), &self.position).await.map_err(failed)?;
-                self.opened.insert(table).clone()
-            }
+        let source = self.table.clone();
+        let failed = |error: TableError| StreamError::lake(&source, &error);
+        let (table, opened_now) = match &self.opened {
+            Some(table) => (table.clone(), false),
+            None => (self.open(lakes).await?, true),
         };
-        let mut to = table.version().await.map_err(failed)?;
-        self.seen.lock().newest = to;
         let from = self.position.version;
+        let mut to = table.version().await.map_err(failed)?;
+        let table = match to > from && !opened_now {
+            // What is read on from a log that was read before may be that of another table at the place.
+            true => {
+                let table = self.open(lakes).await?;
+                to = table.version().await.map_err(failed)?;
+                table
+            }
+            false => table,
+        };
+        self.seen.lock().newest = to;
         if to < from {
             let gone = TableError::MissingVersion { location: self.table.location.clone(), version: from, newest: to };
             return Err(failed(gone));
