@@ -56,9 +56,9 @@ impl Lake {
         for version in first..=last {
             let before = (version > 0).then(|| version - 1);
             let own = columns(&table, version).await?;
-            let parts = table.changes(before, version, &own).await.map_err(|error| error.to_string())?;
-            let (mut parts, mut read) = (parts, vec![]);
-            while let Some(part) = parts.try_next().await.map_err(|error| error.to_string())? {
+            let mut changes = table.changes(before, version, &own).await.map_err(|error| error.to_string())?;
+            let mut parts = vec![];
+            while let Some(part) = changes.try_next().await.map_err(|error| error.to_string())? {
                 rows += part.num_rows();
                 if rows > ROWS_LIMIT {
                     return Err(format!(
@@ -66,9 +66,8 @@ impl Lake {
                          {version}: read fewer versions at a time"
                     ));
                 }
-                read.push(part);
+                parts.push(part);
             }
-            let parts: Vec<Changes> = read;
             let net = netted(&own, &parts).map_err(|error| error.to_string())?;
             let batch = listed(&net, &told, version, times.get(&version).copied());
             let batch = batch.map_err(|error| error.to_string())?;

@@ -90,6 +90,28 @@ fn mistakes_of_a_project_are_told_with_their_place() {
 }
 
 #[test]
+fn a_table_of_the_lake_that_is_not_there_is_told_unless_its_columns_are_given() {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), &["init", "orders"]).good();
+    let write = |columns: &str| {
+        let text = format!(
+            "CREATE EXTERNAL TABLE stock {columns} STORED AS DELTA LOCATION 'lake/stcok';\n\
+             CREATE MATERIALIZED VIEW pieces AS SELECT SUM(n) AS n FROM stock;\n"
+        );
+        std::fs::write(folder.path().join("orders/sql/lake.sql"), text).unwrap();
+    };
+    write("");
+    let told = run(folder.path(), &["check", "orders"]).bad(1);
+    for part in ["RM-5014", "lake/stcok", "CREATE EXTERNAL TABLE stock", "give its columns", "1 problem"] {
+        assert!(told.contains(part), "no {part:?} in {told}");
+    }
+    write("(n BIGINT)");
+    let told = run(folder.path(), &["check", "orders"]).good();
+    assert!(told.contains("table stock (delta table at lake/stcok)") && told.contains("changing"), "{told}");
+    assert!(!folder.path().join("orders/data").exists(), "nothing is made");
+}
+
+#[test]
 fn an_address_in_the_project_is_checked() {
     let folder = tempfile::tempdir().unwrap();
     run(folder.path(), &["init", "orders"]).good();

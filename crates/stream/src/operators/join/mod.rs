@@ -15,7 +15,7 @@ use super::aggregate::microseconds;
 use super::map::{keep, predicate};
 use super::{Operator, RejectedRow, StateSink, StepContext};
 use crate::error::{Result, StreamError};
-use crate::state::{EncodedRows, RowCodec, consolidate};
+use crate::state::{EncodedRows, RowCodec, netted};
 use arrow::array::{
     Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array, new_null_array,
 };
@@ -503,8 +503,7 @@ impl Operator for Join {
         }
         if self.spec.is_static == [true, true] && !out.is_empty() {
             // What is shown in between, while the second side is not there yet, is no row that anybody must see.
-            let all = Changes::concat(&self.schema, &out)?;
-            out = vec![consolidate(all, &RowCodec::of_schema(&self.schema)?)?];
+            out = vec![netted(&self.schema, &out)?];
         }
         if let Some((_, bound)) = &self.spec.bound
             && let Some(threshold) = context.threshold_us(bound)
