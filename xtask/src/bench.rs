@@ -34,7 +34,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     for name in if own.is_empty() { &names[..] } else { own } {
         let mut cargo = checkout::cargo();
         if name == WITH_A_PEER {
-            cargo.envs(test::prepare()?);
+            cargo.envs(test::prepare(false)?);
         }
         // The binary's package too: alone, the benchmarks would be built with fewer features of what lies below.
         cargo.args(["bench", "--locked", "--package", "rivermere", "--package", "rivermere-benches", "--bench", name]);

@@ -53,6 +53,14 @@ const PEERS: &[Peer] = &[
     Peer { name: "azurite", install: install::node_packages_elsewhere },
     Peer { name: "hdfs", install: jars },
     Peer {
+        name: "spark",
+        install: |installed, peer| {
+            install::python_environment(&installed.join("python"), &peer.join("requirements.txt"))?;
+            install::jars(&installed.join("jars"), &peer.join("pom.xml"), &[])?;
+            Ok(installed.to_path_buf())
+        },
+    },
+    Peer {
         name: "oci",
         install: |installed, peer| install::python_environment(installed, &peer.join("requirements.txt")),
     },
@@ -70,9 +78,21 @@ pub fn install_storages(cache: &Path) -> Result<Vec<(String, PathBuf)>, String> 
         Some(_) => ("RIVERMERE_VERSITYGW", "versitygw"),
         None => ("RIVERMERE_MOTO", "moto"),
     };
-    let mut variables = Vec::new();
     let others = [("RIVERMERE_AZURITE", "azurite"), ("RIVERMERE_HDFS", "hdfs"), ("RIVERMERE_OCI_PYTHON", "oci")];
-    for (variable, name) in [s3].into_iter().chain(others) {
+    install_some(cache, [s3].into_iter().chain(others))
+}
+
+/// Engines that read and write our tables beside us, with the variables that name them. Large, so only for whole runs.
+pub fn install_engines(cache: &Path) -> Result<Vec<(String, PathBuf)>, String> {
+    install_some(cache, [("RIVERMERE_SPARK", "spark")])
+}
+
+fn install_some(
+    cache: &Path,
+    wanted: impl IntoIterator<Item = (&'static str, &'static str)>,
+) -> Result<Vec<(String, PathBuf)>, String> {
+    let mut variables = Vec::new();
+    for (variable, name) in wanted {
         for peer in PEERS.iter().filter(|peer| peer.name == name) {
             variables.push((variable.to_owned(), peer.installed(cache)?));
         }

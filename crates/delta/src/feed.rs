@@ -1,23 +1,27 @@
 //! How the rows of one version became those of another: the rows of the files that only one of the two names.
 //!
 //! Data files never change (PROTOCOL.md, "Data Files"), so a file that both versions name with the same deletion vector
-//! has the same rows in both. This needs nothing but the two versions' file lists, which every writer keeps, and so works
+//! has the same rows in both; where the vector is another one, it tells the rows itself. This needs nothing but the two versions' file lists, which every writer keeps, and so works
 //! for tables without a change data feed.
 
+use crate::active::ActiveFiles;
 use crate::handle::Handle;
+use crate::rows::{PlacedRows, places_of};
 use crate::schema::cast;
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
+use crate::vectors::{self, live_numbers};
+use arrow::array::{ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, new_null_array};
+use arrow::compute::filter_record_batch;
 use arrow::datatypes::{FieldRef, SchemaRef};
 use arrow::error::ArrowError;
-use datafusion::catalog::TableProvider as _;
 use datafusion::error::DataFusionError;
-use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
-use deltalake_core::kernel::{DeletionVectorDescriptor, LogicalFileView};
+use deltalake_core::kernel::DeletionVectorDescriptor;
 use deltalake_core::table::state::DeltaTableState;
 use futures::{StreamExt as _, stream};
 use rivermere_base::Changes;
 use rivermere_table::{RowChanges, TableError};
-use std::collections::HashMap;
+use roaring::RoaringTreemap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// PROTOCOL.md, "Column Mapping".
 const PHYSICAL_NAME: &str = "delta.columnMapping.physicalName";
@@ -34,39 +38,69 @@ pub(crate) async fn changes(
     if let Some(from) = from {
         same_columns(handle, from, to, columns)?;
     }
-    let before = from.map_or_else(|| Ok(HashMap::new()), |from| files(handle, from))?;
-    let after = files(handle, to)?;
-    let only = |these: &Files, others: &Files| -> Vec<[String; 2]> {
-        let differs = |(name, file): &(&String, &File)| others.get(*name).map(|other| &other.rows) != Some(&file.rows);
-        these.iter().filter(differs).map(|(_, file)| file.urls.clone()).collect()
+    let after = Version::of(handle, to)?;
+    let Some(from) = from else {
+        let all = after.numbers.values().map(|number| (*number, None)).collect();
+        return rows(handle, after, all, columns, 1).await;
     };
-    let mut parts = vec![];
-    for (state, urls, weight) in [(from, only(&before, &after), -1), (Some(to), only(&after, &before), 1)] {
-        if let Some(state) = state.filter(|_| !urls.is_empty()) {
-            parts.push(rows(handle, state, urls, columns, weight).await?);
+    let before = Version::of(handle, from)?;
+    let (mut went, mut came) = (BTreeMap::new(), BTreeMap::new());
+    let mut marked = vec![];
+    for (path, number) in &before.numbers {
+        match after.numbers.get(path) {
+            None => _ = went.insert(*number, None),
+            Some(other) if before.vector(*number) != after.vector(*other) => marked.push((*number, *other)),
+            Some(_) => {}
         }
     }
-    Ok(stream::iter(parts).flatten().boxed())
+    came.extend(after.numbers.iter().filter(|(path, _)| !before.numbers.contains_key(*path)).map(|(_, n)| (*n, None)));
+    // Of a file with another deletion vector, the rows that only one of the two takes away.
+    let of_before = before.gone(handle, marked.iter().map(|(number, _)| *number)).await?;
+    let of_after = after.gone(handle, marked.iter().map(|(_, number)| *number)).await?;
+    let none = RoaringTreemap::new();
+    for (old, new) in marked {
+        let (was, is) = (of_before.get(&old).unwrap_or(&none), of_after.get(&new).unwrap_or(&none));
+        let (taken, given_back) = (is - was, was - is);
+        if !taken.is_empty() {
+            went.insert(old, Some(live_numbers(&taken, was)));
+        }
+        if !given_back.is_empty() {
+            came.insert(new, Some(live_numbers(&given_back, is)));
+        }
+    }
+    let went = rows(handle, before, went, columns, -1).await?;
+    let came = rows(handle, after, came, columns, 1).await?;
+    Ok(went.chain(came).boxed())
 }
 
-/// By their names.
-type Files = HashMap<String, File>;
-
-struct File {
-    /// See [`Handle::file_urls`].
-    urls: [String; 2],
-    /// What of it is there: all rows but those of the deletion vector.
-    rows: Option<(String, Option<i32>, i64)>,
+/// A version with its files.
+struct Version<'a> {
+    state: &'a DeltaTableState,
+    active: Arc<ActiveFiles>,
+    /// By their names, which are the same in every version.
+    numbers: HashMap<String, u32>,
 }
 
-fn files(handle: &Handle, state: &DeltaTableState) -> Result<Files, TableError> {
-    let rows = |vector: DeletionVectorDescriptor| (vector.path_or_inline_dv, vector.offset, vector.cardinality);
-    let views = state.log_data();
-    let file = |file: LogicalFileView| {
-        let rows = file.deletion_vector_descriptor().map(rows);
-        Ok((file.path().into_owned(), File { urls: handle.file_urls(&file)?, rows }))
-    };
-    views.iter().map(file).collect()
+impl<'a> Version<'a> {
+    fn of(handle: &Handle, state: &'a DeltaTableState) -> Result<Self, TableError> {
+        let active = Arc::new(ActiveFiles::of(handle, state)?);
+        let numbers = active.iter().map(|(number, file)| (file.path().into_owned(), number)).collect();
+        Ok(Self { state, active, numbers })
+    }
+
+    fn vector(&self, number: u32) -> Option<DeletionVectorDescriptor> {
+        self.active.get(number)?.deletion_vector_descriptor()
+    }
+
+    /// The rows that are gone from some of its files.
+    async fn gone(
+        &self,
+        handle: &Handle,
+        files: impl Iterator<Item = u32>,
+    ) -> Result<HashMap<u32, RoaringTreemap>, TableError> {
+        let files: Vec<u32> = files.filter(|number| self.vector(*number).is_some()).collect();
+        vectors::gone(handle, self.state, &self.active, &files).await
+    }
 }
 
 /// Whether the newer version still has the columns.
@@ -104,30 +138,36 @@ fn same_columns(
     Ok(())
 }
 
-/// The rows of some files of a version, each with the weight.
+/// The rows of some files of a version, or some of their live rows by their numbers, each with the weight.
 async fn rows(
     handle: &Handle,
-    state: &DeltaTableState,
-    urls: Vec<[String; 2]>,
+    version: Version<'_>,
+    files: BTreeMap<u32, Option<RoaringTreemap>>,
     columns: &SchemaRef,
     weight: i64,
 ) -> Result<RowChanges, TableError> {
+    if files.is_empty() {
+        return Ok(stream::empty().boxed());
+    }
     let location = handle.location.to_string();
     let failed = {
         let location = location.clone();
         move |error: DataFusionError| TableError::storage(READING, location.clone(), error)
     };
-    let (as_spark, as_library): (Vec<String>, Vec<String>) = urls.into_iter().map(|[one, other]| (one, other)).unzip();
-    let opened = match scan(handle, state, as_spark, columns).await {
-        Ok(opened) => opened,
-        Err(error) => match scan(handle, state, as_library, columns).await {
-            Ok(opened) => opened,
-            Err(_) => return Err(failed(error)),
-        },
-    };
+    // A column that is not there yet is null, as every reader of the newer version sees it.
+    let schema = version.state.snapshot().arrow_schema();
+    let there = columns.fields().iter().map(|field| field.name().clone());
+    let there: Vec<String> = there.filter(|name| schema.index_of(name).is_ok()).collect();
+    let numbers = files.keys().copied().collect();
+    let rows = PlacedRows::new(handle, version.state, version.active, numbers, &there).await.map_err(&failed)?;
+    let opened = rows.stream().map_err(&failed)?;
     let columns = columns.clone();
+    let all_found = {
+        let failed = failed.clone();
+        stream::once(async move { rows.seen().map_err(failed) }).filter_map(|seen| async { seen.err().map(Err) })
+    };
     let changes = opened.map(move |batch| {
-        let batch = batch.map_err(&failed)?;
+        let batch = only(&batch.map_err(&failed)?, &files).map_err(&failed)?;
         let count = batch.num_rows();
         let value = |source| TableError::Value { what: "a row".into(), location: location.clone(), source };
         let rows = picked(&batch, &columns).map_err(value)?;
@@ -136,22 +176,18 @@ async fn rows(
             weight => Changes::with_weights(rows, Int64Array::from_value(weight, count)).map_err(value),
         }
     });
-    Ok(changes.boxed())
+    Ok(changes.chain(all_found).boxed())
 }
 
-async fn scan(
-    handle: &Handle,
-    state: &DeltaTableState,
-    paths: Vec<String>,
-    columns: &SchemaRef,
-) -> Result<SendableRecordBatchStream, DataFusionError> {
-    let provider = handle.scan(state).with_file_paths(paths).build().await?;
-    let schema = provider.schema();
-    // A column that is not there yet is null, as every reader of the newer version sees it.
-    let projection: Vec<usize> =
-        columns.fields().iter().filter_map(|field| schema.index_of(field.name()).ok()).collect();
-    let plan = provider.scan(handle.session.as_ref(), Some(&projection), &[], None).await?;
-    execute_stream(plan, handle.session.task_ctx())
+/// The rows that are asked for: of a file with some, those.
+fn only(batch: &RecordBatch, files: &BTreeMap<u32, Option<RoaringTreemap>>) -> Result<RecordBatch, DataFusionError> {
+    let (numbers, rows) = places_of(batch)?;
+    let wanted = |(file, row): (&u32, &u64)| match files.get(file) {
+        Some(Some(some)) => some.contains(*row),
+        all => all.is_some(),
+    };
+    let keep: BooleanArray = numbers.iter().zip(rows).map(|place| Some(wanted(place))).collect();
+    Ok(if keep.true_count() == keep.len() { batch.clone() } else { filter_record_batch(batch, &keep)? })
 }
 
 fn picked(batch: &RecordBatch, columns: &SchemaRef) -> Result<RecordBatch, ArrowError> {

@@ -13,7 +13,7 @@ pub(crate) fn fit(handle: &Handle, spec: &SinkSpec, state: &DeltaTableState) -> 
 }
 
 /// Rules of the table that the library would let us break.
-fn check_features(handle: &Handle, state: &DeltaTableState) -> Result<(), TableError> {
+pub(crate) fn check_features(handle: &Handle, state: &DeltaTableState) -> Result<(), TableError> {
     let refuse = |feature: String| {
         Err(TableError::UnsupportedFeature {
             location: handle.location.to_string(),

@@ -9,16 +9,22 @@
 //! commits of other engines in between do not hide it. The log entry is put with create-if-absent: it is there as a
 //! whole or not at all, and two writers cannot take the same version. Whatever an attempt reports, the marker decides.
 //!
+//! # Rows that go
+//! A table with the property `delta.enableDeletionVectors` keeps its files, and rows that are changed or deleted are marked
+//! (merge-on-read): the modules `vectors`, `edits` and `merge`. Else the files that hold them are written anew.
+//!
 //! # Following a table
-//! What came and went between two versions are the rows of the files that only one of them names: the module `feed`.
+//! What came and went between two versions are the rows of the files that only one of them names, and those by which
+//! deletion vectors differ: the module `feed`.
 //!
 //! # What is not supported
 //! Writing to tables with column mapping, generated or identity columns, CHECK constraints or invariants is refused;
 //! so is whatever the library cannot commit to (row tracking, clustering, ...). Reading supports what the library does.
-//! Deletion vectors are read, never written: a merge rewrites the files that hold a changed key. Statements do not
-//! rename, drop or widen columns, which needs table features that are not written.
+//! Statements do not rename, drop or widen columns, which needs table features that are not written.
 
+mod active;
 mod deferred;
+mod edits;
 mod feed;
 mod files;
 mod fit;
@@ -27,9 +33,11 @@ mod location;
 mod merge;
 mod ordered;
 mod ownership;
+mod rows;
 mod schema;
 mod sink;
 mod table;
+mod vectors;
 mod verbs;
 
 pub use location::Location;

@@ -5,12 +5,13 @@ use deltalake_core::logstore::{LogStore, StorageConfig, default_logstore};
 use object_store::ObjectStore;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use rivermere_base::Disk;
+use rivermere_base::{Disk, Rng as _, SeededRng};
 use rivermere_table::TableError;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use url::Url;
+use uuid::Uuid;
 
 /// A folder of an object store.
 #[derive(Clone, Debug)]
@@ -19,13 +20,15 @@ pub struct Location {
     path: Path,
     disk: Arc<dyn Disk>,
     shown: Arc<str>,
+    ids: Arc<SeededRng>,
 }
 
 impl Location {
     /// The table at `path` in `store`. `disk` is asked for crash points only; the bytes go through `store`.
     pub fn new(store: Arc<dyn ObjectStore>, path: Path, disk: Arc<dyn Disk>) -> Self {
         let shown = path.as_ref().into();
-        Self { store, path, disk, shown }
+        // Names of files must be new whatever a test's seed is: the store outlives a process and its doors.
+        Self { store, path, disk, shown, ids: Arc::new(SeededRng::from_os()) }
     }
 
     /// The same place, named `shown` in messages.
@@ -37,6 +40,11 @@ impl Location {
 
     pub(crate) fn disk(&self) -> &dyn Disk {
         self.disk.as_ref()
+    }
+
+    /// For the name of a file that nobody else writes.
+    pub(crate) fn new_id(&self) -> Uuid {
+        self.ids.uuid()
     }
 
     /// The Delta log of this place.

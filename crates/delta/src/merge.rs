@@ -1,16 +1,20 @@
-//! Copy-on-write merge: files that hold a row of a changed key are replaced by files without it.
+//! Merge by key: the rows of changed keys go from their files, and what these keys have now is written behind them.
 //!
 //! 1. The key columns of the files that can hold a changed key, by their statistics, are scanned: which files do?
-//! 2. Those files are streamed into new ones without the rows of changed keys.
-//! 3. The rows that the changed keys have now are written behind them.
+//! 2. Of a table with deletion vectors, their rows are marked (merge-on-read). Else, and where little would be left of a
+//!    file, it is streamed into a new one without them (copy-on-write).
+//! 3. The rows that the changed keys have now are written.
 //!
 //! The scans go through the library, so deletion vectors and partition values of other engines are honoured. Files far
 //! below the target size are rewritten with the others as soon as there are several of them, which keeps the number of
 //! files in proportion to the rows without separate maintenance.
 
+use crate::active::ActiveFiles;
 use crate::files::{Files, TARGET_FILE_BYTES};
 use crate::handle::Handle;
+use crate::rows::{FILE_COLUMN, PlacedRows};
 use crate::schema::Conform;
+use crate::vectors::{self, Marked, Marks};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch, not};
 use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
@@ -21,20 +25,21 @@ use datafusion::common::{Column, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::{Expr, lit};
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
-use deltalake_core::kernel::{Add, LogicalFileView, Remove};
+use deltalake_core::kernel::{Add, Remove};
 use deltalake_core::table::state::DeltaTableState;
 use futures::StreamExt as _;
 use rivermere_table::{TableError, net};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
-/// Name of the scan's column that tells the file of a row; not stored.
-const FILE_COLUMN: &str = "__rivermere_file";
 /// Below this a file counts as small.
 const SMALL_FILE_BYTES: i64 = TARGET_FILE_BYTES as i64 / 8;
 /// Small files that are left alone.
 const SMALL_FILES_KEPT: usize = 8;
 /// Small files rewritten by one merge at most.
 const SMALL_FILES_REWRITTEN: usize = 64;
+/// A file is written anew instead of marked when fewer than one in this many of its rows would be left.
+const MIN_LIVE_SHARE: u64 = 2;
 /// How far a file's recorded range of a timestamp may be off: some writers record milliseconds.
 const TIMESTAMP_SLACK_US: i64 = 1_000;
 
@@ -54,28 +59,30 @@ pub(crate) async fn rewrite(
     merge: &net::Merge,
 ) -> Result<Rewrite, TableError> {
     let keys = KeySet::new(&merge.keys).map_err(|error| conform.value_error("", error))?;
-    let active = active_files(handle, state)?;
-    let mut touched =
-        if keys.is_empty() { HashSet::new() } else { touched_files(handle, state, key, &keys, merge).await? };
-    touched.extend(small_files(&active));
-
-    let mut removes = Vec::with_capacity(touched.len());
-    for url in &touched {
-        let Some(file) = active.get(url) else {
-            return Err(TableError::UnsupportedFeature {
-                location: handle.location.to_string(),
-                feature: format!("the file name '{url}'"),
-                hint: "rewrite the table with OPTIMIZE first",
-            });
-        };
-        removes.push(file.remove_action(true));
-    }
+    let active = Arc::new(ActiveFiles::of(handle, state)?);
+    let touched = if keys.is_empty() {
+        BTreeSet::new()
+    } else {
+        touched_files(handle, state, &active, key, &keys, merge).await?
+    };
+    let mut rewritten = small_files(&active);
+    let marked = if vectors::enabled(state) {
+        let touched = touched.difference(&rewritten).copied().collect();
+        mark(handle, state, &active, key, &keys, touched, &mut rewritten).await?
+    } else {
+        rewritten.extend(touched);
+        (Marked::default(), 0)
+    };
+    let (Marked { mut adds, mut removes }, rows_marked) = marked;
+    let rewritten: Vec<u32> = rewritten.into_iter().collect();
+    removes.extend(rewritten.iter().filter_map(|number| active.get(*number)).map(|file| file.remove_action(true)));
 
     let mut files = Files::new(handle, state, conform);
-    match fill(handle, state, conform, key, &keys, touched, merge, &mut files).await {
+    match fill(handle, state, conform, key, &keys, &active, &rewritten, merge, &mut files).await {
         Ok(rows_deleted) => {
             let rows_inserted = merge.rows.iter().map(|rows| rows.num_rows() as u64).sum();
-            Ok(Rewrite { adds: files.close().await?, removes, rows_inserted, rows_deleted })
+            adds.extend(files.close().await?);
+            Ok(Rewrite { adds, removes, rows_inserted, rows_deleted: rows_deleted + rows_marked })
         }
         Err(error) => {
             files.abort().await;
@@ -84,35 +91,66 @@ pub(crate) async fn rewrite(
     }
 }
 
-/// Active files by the URL that scans report.
-fn active_files(handle: &Handle, state: &DeltaTableState) -> Result<HashMap<String, LogicalFileView>, TableError> {
-    let mut active = HashMap::new();
-    for file in state.log_data().iter() {
-        let [url, _] = handle.file_urls(&file)?;
-        active.insert(url, file);
-    }
-    Ok(active)
+fn small_files(active: &ActiveFiles) -> BTreeSet<u32> {
+    let small = active.iter().filter(|(_, file)| file.size() < SMALL_FILE_BYTES);
+    let small = small.map(|(number, _)| number).take(SMALL_FILES_REWRITTEN).collect::<BTreeSet<_>>();
+    if small.len() > SMALL_FILES_KEPT { small } else { BTreeSet::new() }
 }
 
-fn small_files(active: &HashMap<String, LogicalFileView>) -> Vec<String> {
-    let small = active.iter().filter(|(_, file)| file.size() < SMALL_FILE_BYTES);
-    let small = small.map(|(url, _)| url.clone()).take(SMALL_FILES_REWRITTEN).collect::<Vec<_>>();
-    if small.len() > SMALL_FILES_KEPT { small } else { Vec::new() }
+/// Marks the rows of changed keys in `touched`, and says how many. Files of which little would be left are put with those
+/// to be rewritten instead.
+async fn mark(
+    handle: &Handle,
+    state: &DeltaTableState,
+    active: &Arc<ActiveFiles>,
+    key: &[String],
+    keys: &KeySet,
+    touched: Vec<u32>,
+    rewritten: &mut BTreeSet<u32>,
+) -> Result<(Marked, u64), TableError> {
+    let failed = |error| scan_error(handle, error);
+    if touched.is_empty() {
+        return Ok((Marked::default(), 0));
+    }
+    let rows = PlacedRows::new(handle, state, active.clone(), touched, key).await.map_err(failed)?;
+    let mut marks = Marks::default();
+    let mut stream = rows.stream().map_err(failed)?;
+    while let Some(batch) = stream.next().await {
+        let batch = batch.map_err(failed)?;
+        let hits = keys.hits(&batch, key).map_err(|error| failed(error.into()))?;
+        let hit = filter_record_batch(&batch, &hits).map_err(|error| failed(error.into()))?;
+        marks.add_all(&hit).map_err(failed)?;
+    }
+    let seen = rows.seen().map_err(failed)?;
+    let dead = |(file, gone): &(u32, u64)| {
+        let live = seen.get(file).copied().unwrap_or_default();
+        let all = active.get(*file).map_or(live, |file| live + vectors::cardinality(file));
+        *gone < live && (live - gone) * MIN_LIVE_SHARE < all
+    };
+    let dead: Vec<u32> = marks.files().filter(dead).map(|(file, _)| file).collect();
+    for file in dead {
+        marks.take(file);
+        rewritten.insert(file);
+    }
+    let marked = vectors::write(handle, state, active, &marks, &seen).await?;
+    Ok((marked, marks.len()))
 }
 
 async fn touched_files(
     handle: &Handle,
     state: &DeltaTableState,
+    active: &ActiveFiles,
     key: &[String],
     keys: &KeySet,
     merge: &net::Merge,
-) -> Result<HashSet<String>, TableError> {
+) -> Result<BTreeSet<u32>, TableError> {
     let failed = |error| scan_error(handle, error);
     let provider = handle.scan(state).with_file_column(FILE_COLUMN).build().await.map_err(failed)?;
     let mut columns = key.to_vec();
     columns.push(FILE_COLUMN.to_string());
     let mut rows = stream(handle, &provider, &columns, &ranges(&merge.keys)).await.map_err(failed)?;
-    let mut touched = HashSet::new();
+    let mut touched = BTreeSet::new();
+    let mut last: Option<(String, u32)> = None;
     while let Some(batch) = rows.next().await {
         let batch = batch.map_err(failed)?;
         let hits = keys.hits(&batch, key).map_err(|error| failed(error.into()))?;
@@ -122,10 +160,17 @@ async fn touched_files(
         let hit = filter_record_batch(&batch, &hits).map_err(|error| failed(error.into()))?;
         let Some(files) = hit.column_by_name(FILE_COLUMN) else { continue };
         let files = cast(files, &DataType::Utf8).map_err(|error| failed(error.into()))?;
-        for file in files.as_string::<i32>().iter().flatten() {
-            if !touched.contains(file) {
-                touched.insert(file.to_string());
+        for url in files.as_string::<i32>().iter().flatten() {
+            if last.as_ref().is_some_and(|(known, _)| known == url) {
+                continue;
             }
+            let number = active.number(url).ok_or_else(|| TableError::UnsupportedFeature {
+                location: handle.location.to_string(),
+                feature: format!("the file name '{url}'"),
+                hint: "rewrite the table with OPTIMIZE first",
+            })?;
+            touched.insert(number);
+            last = Some((url.to_string(), number));
         }
     }
     Ok(touched)
@@ -139,17 +184,19 @@ async fn fill(
     conform: &Conform,
     key: &[String],
     keys: &KeySet,
-    touched: HashSet<String>,
+    active: &Arc<ActiveFiles>,
+    rewritten: &[u32],
     merge: &net::Merge,
     files: &mut Files<'_>,
 ) -> Result<u64, TableError> {
     let mut rows_deleted = 0;
-    if !touched.is_empty() {
+    if !rewritten.is_empty() {
         let failed = |error| scan_error(handle, error);
-        let provider = handle.scan(state).with_file_paths(touched).build().await.map_err(failed)?;
         let columns = conform.table().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
-        let mut rows = stream(handle, &provider, &columns, &[]).await.map_err(failed)?;
-        while let Some(batch) = rows.next().await {
+        let rows =
+            PlacedRows::new(handle, state, active.clone(), rewritten.to_vec(), &columns).await.map_err(failed)?;
+        let mut stream = rows.stream().map_err(failed)?;
+        while let Some(batch) = stream.next().await {
             let batch = batch.map_err(failed)?;
             let hits = keys.hits(&batch, key).map_err(|error| failed(error.into()))?;
             rows_deleted += hits.true_count() as u64;
@@ -158,6 +205,7 @@ async fn fill(
                 stay.and_then(|stay| with_schema(&stay, conform.table())).map_err(|error| failed(error.into()))?;
             files.write(&stay).await?;
         }
+        rows.seen().map_err(failed)?;
     }
     for rows in &merge.rows {
         files.write(rows).await?;

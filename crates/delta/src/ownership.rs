@@ -70,11 +70,13 @@ pub(crate) async fn claim(handle: &Handle, spec: &SinkSpec) -> Result<(DeltaTabl
 
 /// Creates the table, or replaces its rows and columns.
 async fn create(handle: &Handle, spec: &SinkSpec, mode: SaveMode) -> Result<(), TableError> {
+    let asked_for = spec.properties.iter().map(|(name, value)| (name.as_str(), Some(value.as_str())));
+    let configuration = asked_for.chain([(OWNER, Some(spec.sink_id.as_str()))]);
     let created = CreateBuilder::new()
         .with_log_store(handle.log_store.clone())
         .with_table_name(spec.sink_id.view())
         .with_columns(delta_columns(table_schema(&spec.schema)?.as_ref())?)
-        .with_configuration([(OWNER, Some(spec.sink_id.as_str()))])
+        .with_configuration(configuration)
         .with_raise_if_key_not_exists(false)
         .with_save_mode(mode)
         .with_commit_properties(properties(spec, spec.first_marker())?)

@@ -1,7 +1,9 @@
 //! Statements as Delta commits.
 //!
-//! The library does the work; ours are the words, the check of what it would do wrongly, and the figures.
+//! The library does the work, but for rows that are marked ([`edits`](crate::edits)); ours are the words, the check of what
+//! it would do wrongly, and the figures.
 
+use crate::edits::{self, EditError};
 use crate::handle::{Handle, is_conflict};
 use crate::ownership::OWNER;
 use crate::schema::{delta_columns, table_schema};
@@ -14,12 +16,13 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::DataFrame;
 use deltalake_core::DeltaTableError;
 use deltalake_core::delta_datafusion::planner::DeltaPlanner;
-use deltalake_core::kernel::transaction::CommitProperties;
+use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::operations::optimize::OptimizeType;
 use deltalake_core::operations::vacuum::VacuumMode;
 use deltalake_core::protocol::SaveMode;
 use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, TableError, TableSpec, Verb};
+use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -70,7 +73,8 @@ impl EditableTable for DeltaTable {
         table.load_version(version).await.map_err(|error| self.handle().error("reading the log", error))?;
         let rules = rules(&table);
         let run = Run { table, session, commit: commit(statement) };
-        let done = run.verb(verb).await.map_err(|error| match error {
+        let done = run.marked_or(self.handle(), statement, verb).await.map_err(|error| match error {
+            Failed::Told(error) => error,
             Failed::Library(error) => match verb_error(self.handle(), name, error) {
                 TableError::Verb { location, verb, reason } if reason.contains(BROKEN) => {
                     let reason = reason.split_once(INVALID).map_or(reason.as_str(), |(_, reason)| reason);
@@ -129,6 +133,17 @@ fn rules(table: &deltalake_core::DeltaTable) -> String {
 enum Failed {
     Library(DeltaTableError),
     Ours(String),
+    Told(TableError),
+}
+
+impl From<EditError> for Failed {
+    fn from(error: EditError) -> Self {
+        match error {
+            EditError::Table(error) => Self::Told(error),
+            EditError::Plan(error) => Self::Library(error.into()),
+            EditError::Refused(reason) => Self::Ours(reason),
+        }
+    }
 }
 
 impl From<DeltaTableError> for Failed {
@@ -146,6 +161,43 @@ struct Run {
 }
 
 impl Run {
+    /// By marking rows, where the table and the verb are of that kind.
+    async fn marked_or(mut self, handle: &Handle, statement: &str, verb: Verb) -> Outcome {
+        let state = self.table.snapshot()?.clone();
+        let Some(edit) = edits::edit(handle, &state, &self.session, &verb).await? else {
+            return self.verb(verb).await;
+        };
+        let mut figures = match verb {
+            Verb::Merge(_) => {
+                vec![("rows_inserted", edit.inserted), ("rows_updated", edit.updated), ("rows_deleted", edit.deleted)]
+            }
+            _ => vec![],
+        };
+        figures.extend(files(edit.files_added as usize, edit.files_removed as usize));
+        figures.push(("files_marked", edit.files_marked));
+        let rows = Some(edit.inserted + edit.updated + edit.deleted);
+        if !edit.actions.is_empty() {
+            // What another writer did meanwhile may be in the same files, or be rows that the condition is true for.
+            let told = json!({
+                "numDeletedRows": edit.deleted.to_string(),
+                "numUpdatedRows": edit.updated.to_string(),
+                "numInsertedRows": edit.inserted.to_string(),
+                "numAddedFiles": edit.files_added.to_string(),
+                "numRemovedFiles": edit.files_removed.to_string(),
+                "numDeletionVectorsAdded": edit.files_marked.to_string(),
+            });
+            let metadata = [(STATEMENT, json!(statement)), ("operationMetrics", told)];
+            let metadata = metadata.map(|(name, value)| (name.to_string(), value));
+            let properties = CommitProperties::default().with_max_retries(0).with_metadata(metadata);
+            let committed = CommitBuilder::from(properties)
+                .with_actions(edit.actions)
+                .build(Some(&state), handle.log_store.clone(), edit.operation)
+                .await?;
+            self.table.state = Some(committed.snapshot());
+        }
+        Ok((self.table, Done { rows, figures, version: 0 }))
+    }
+
     async fn verb(self, verb: Verb) -> Outcome {
         match verb {
             Verb::Append(rows) => self.write(rows, SaveMode::Append).await,

@@ -1,6 +1,7 @@
 //! The process dies, or the storage fails, at every single write of the protocol; a new process commits the same epochs
 //! again. Whatever happened, each row is there once.
 
+use crate::vectors::{marking, marking_epochs};
 use crate::world::*;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -166,6 +167,11 @@ async fn appends_survive_a_failure_at_every_write() {
 async fn merges_survive_a_failure_at_every_write() {
     let epochs = vec![epoch(1, "+1=a +2=b"), epoch(2, "-1=a +1=c"), epoch(3, "-2=b +3=d"), epoch(4, "-1=c +1=e")];
     survives(merge(), epochs, &["1=e", "3=d"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn marks_survive_a_failure_at_every_write() {
+    survives(marking(), marking_epochs(), &["1=e", "3=d", "5=x", "6=y", "7=z"]).await;
 }
 
 /// The same process goes on after an answer was lost and the look-up failed as well.

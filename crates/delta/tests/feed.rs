@@ -1,6 +1,6 @@
 //! What came and went between two versions: added to the rows of the one it is the rows of the other.
 
-use crate::verbs::{append, apply, apply_with, created, delete, pairs, values};
+use crate::verbs::{KINDS, append, apply, apply_with, created, created_with, delete, pairs, values};
 use crate::world::*;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::prelude::SessionContext;
@@ -40,7 +40,7 @@ async fn counted(store: &Arc<dyn ObjectStore>, version: Option<i64>) -> BTreeMap
     counts
 }
 
-async fn random_verb(table: &DeltaTable, rng: &SeededRng) {
+pub async fn random_verb(table: &DeltaTable, rng: &SeededRng) {
     let session = SessionContext::new();
     let below = |limit: u64| rng.next_u64() % limit;
     let (key, newest) = (below(6), table.version().await.unwrap() as u64);
@@ -64,9 +64,9 @@ async fn random_verb(table: &DeltaTable, rng: &SeededRng) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_between_any_two_versions_lead_from_the_one_to_the_other() {
-    for (seed, partitioned_by) in [(1, &[][..]), (2, &["value"]), (3, &[]), (4, &["value"])] {
+    for (seed, (partitioned_by, properties)) in (1..).zip(KINDS) {
         let store = memory();
-        let table = created(&store, partitioned_by).await;
+        let table = created_with(&store, partitioned_by, properties).await;
         let rng = SeededRng::new(seed);
         for _ in 0..12 {
             random_verb(&table, &rng).await;

@@ -10,6 +10,8 @@ mod ownership;
 mod power_loss;
 mod python;
 mod reading;
+mod spark;
 mod types;
+mod vectors;
 mod verbs;
 mod world;

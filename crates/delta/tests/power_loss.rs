@@ -1,6 +1,7 @@
 //! The same protocol on the simulated disk: the power fails at every operation that changes the disk, and what was not
 //! synced is lost, or survives in part.
 
+use crate::vectors::{marking, marking_epochs};
 use crate::world::*;
 use object_store::ObjectStore;
 use object_store::path::Path;
@@ -37,7 +38,7 @@ async fn run(disk: &SimDisk, spec: &SinkSpec, epochs: &[StagedEpoch]) -> (Epoch,
     (confirmed, Ok(()))
 }
 
-fn cases() -> [(SinkSpec, Vec<StagedEpoch>, &'static [&'static str]); 2] {
+fn cases() -> [(SinkSpec, Vec<StagedEpoch>, &'static [&'static str]); 3] {
     [
         (append(), vec![epoch(1, "+1=a"), epoch(2, "+2=b"), epoch(3, "+1=a +3=c")], &["1=a", "1=a", "2=b", "3=c"]),
         (
@@ -45,6 +46,7 @@ fn cases() -> [(SinkSpec, Vec<StagedEpoch>, &'static [&'static str]); 2] {
             vec![epoch(1, "+1=a +2=b"), epoch(2, "-1=a +1=c"), epoch(3, "-2=b +3=d"), epoch(4, "-1=c +1=e")],
             &["1=e", "3=d"],
         ),
+        (marking(), marking_epochs(), &["1=e", "3=d", "5=x", "6=y", "7=z"]),
     ]
 }
 

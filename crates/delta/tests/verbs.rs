@@ -10,15 +10,29 @@ use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, Table, TableE
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+/// What a table keeps when its rows are marked and not written anew.
+pub const MARKED: &[(&str, &str)] = &[("delta.enableDeletionVectors", "true")];
+
 pub async fn created(store: &Arc<dyn ObjectStore>, partitioned_by: &[&str]) -> DeltaTable {
+    created_with(store, partitioned_by, &[]).await
+}
+
+pub async fn created_with(
+    store: &Arc<dyn ObjectStore>,
+    partitioned_by: &[&str],
+    properties: &[(&str, &str)],
+) -> DeltaTable {
     let schema = Arc::new(Schema::new(vec![
         Field::new("key", DataType::Int64, true),
         Field::new("value", DataType::Utf8, true),
     ]));
     let partitioned_by = partitioned_by.iter().map(|column| (*column).to_string()).collect();
-    let spec = TableSpec { schema, partitioned_by, properties: vec![] };
+    let spec = TableSpec { schema, partitioned_by, properties: pairs(properties) };
     DeltaTable::create(location(store), &spec).await.unwrap()
 }
+
+/// Tables of every kind: plain and partitioned, with files written anew and with rows marked.
+pub const KINDS: [(&[&str], &[(&str, &str)]); 4] = [(&[], &[]), (&["value"], &[]), (&[], MARKED), (&["value"], MARKED)];
 
 pub async fn plan(session: &SessionContext, sql: &str) -> LogicalPlan {
     session.sql(sql).await.unwrap().into_unoptimized_plan()
@@ -65,9 +79,9 @@ pub fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_are_added_replaced_changed_and_removed() {
-    for partitioned_by in [&[][..], &["value"]] {
+    for (partitioned_by, properties) in KINDS {
         let store = memory();
-        let table = created(&store, partitioned_by).await;
+        let table = created_with(&store, partitioned_by, properties).await;
         assert_eq!(append(&table, "(1, 'a'), (2, 'b'), (3, 'b'), (NULL, 'n')").await.rows, Some(4));
         assert_eq!(rows(&store).await, ["1=a", "2=b", "3=b", "null=n"]);
         let done = apply(&table, delete("\"value\" = 'b' AND \"key\" > 2")).await.unwrap();
@@ -89,8 +103,14 @@ async fn rows_are_added_replaced_changed_and_removed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_merge_does_the_first_clause_that_fits() {
+    for (partitioned_by, properties) in KINDS {
+        merge_of_all_clauses(partitioned_by, properties).await;
+    }
+}
+
+async fn merge_of_all_clauses(partitioned_by: &[&str], properties: &[(&str, &str)]) {
     let store = memory();
-    let table = created(&store, &[]).await;
+    let table = created_with(&store, partitioned_by, properties).await;
     append(&table, "(1, 'a'), (2, 'b'), (3, 'c'), (4, 'd')").await;
     let session = SessionContext::new();
     let source = values(&session, "(1, 'gone'), (2, 'new b'), (8, 'h'), (9, 'skipped')").await;
@@ -122,8 +142,14 @@ async fn a_merge_does_the_first_clause_that_fits() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_source_rows_for_one_row_are_refused_and_change_nothing() {
+    for (partitioned_by, properties) in KINDS {
+        two_source_rows(partitioned_by, properties).await;
+    }
+}
+
+async fn two_source_rows(partitioned_by: &[&str], properties: &[(&str, &str)]) {
     let store = memory();
-    let table = created(&store, &[]).await;
+    let table = created_with(&store, partitioned_by, properties).await;
     append(&table, "(1, 'a')").await;
     let session = SessionContext::new();
     let source = values(&session, "(1, 'x'), (1, 'y')").await;
@@ -198,9 +224,9 @@ async fn small_files_are_put_together_cleaned_up_and_an_old_version_restored() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn statements_at_the_same_time_are_done_one_after_the_other() {
-    for partitioned_by in [&[][..], &["value"]] {
+    for (partitioned_by, properties) in KINDS {
         let store = memory();
-        let table = created(&store, partitioned_by).await;
+        let table = created_with(&store, partitioned_by, properties).await;
         append(&table, "(0, 'count'), (1, 'a'), (2, 'b')").await;
         let other = DeltaTable::open(location(&store)).await.unwrap();
         let one_more = || Verb::Update {
@@ -236,19 +262,21 @@ async fn an_overwrite_that_read_an_old_version_is_no_overwrite() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_whose_answer_was_lost_is_not_done_again() {
-    let store = memory();
-    let table = created(&store, &[]).await;
-    append(&table, "(1, 'a')").await;
-    let base = table.version().await.unwrap();
-    let session = SessionContext::new().state();
-    let one_more = || Verb::Update { assignments: pairs(&[("key", "\"key\" + 1")]), condition: None };
-    let done = table.apply(&session, base, "the statement", one_more()).await.unwrap();
-    // Whoever heard nothing of it tries once more, over what it knew.
-    let again = table.apply(&session, base, "the statement", one_more()).await.unwrap();
-    assert_eq!(again.version, done.version);
-    assert_eq!(rows(&store).await, ["2=a"]);
-    let other = table.apply(&session, base, "another statement", one_more()).await.unwrap_err();
-    assert!(matches!(other, TableError::Conflict { .. }), "{other}");
+    for properties in [&[], MARKED] {
+        let store = memory();
+        let table = created_with(&store, &[], properties).await;
+        append(&table, "(1, 'a')").await;
+        let base = table.version().await.unwrap();
+        let session = SessionContext::new().state();
+        let one_more = || Verb::Update { assignments: pairs(&[("key", "\"key\" + 1")]), condition: None };
+        let done = table.apply(&session, base, "the statement", one_more()).await.unwrap();
+        // Whoever heard nothing of it tries once more, over what it knew.
+        let again = table.apply(&session, base, "the statement", one_more()).await.unwrap();
+        assert_eq!(again.version, done.version);
+        assert_eq!(rows(&store).await, ["2=a"]);
+        let other = table.apply(&session, base, "another statement", one_more()).await.unwrap_err();
+        assert!(matches!(other, TableError::Conflict { .. }), "{other}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -38,6 +38,7 @@ pub fn append() -> SinkSpec {
         schema: schema(),
         mode: SinkMode::Append,
         adopt: Adopt::Refuse,
+        properties: vec![],
         since: Epoch(0),
     }
 }

@@ -79,6 +79,8 @@ pub struct SinkSpec {
     pub schema: SchemaRef,
     pub mode: SinkMode,
     pub adopt: Adopt,
+    /// Properties, in the words of the format, of a table that is made.
+    pub properties: Vec<(String, String)>,
     /// The first epoch that the view may have output in. What a table holds from before is of an earlier view of the same
     /// name, and no more this view's than that of another pipeline.
     pub since: Epoch,

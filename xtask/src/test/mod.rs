@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use summary::Suite;
 
-use crate::{Outcome, Problem, checkout, install, tidy};
+use crate::{Outcome, Problem, checkout, install, peers, tidy};
 
 pub const HELP: &str = "\
 Installs what the tests need and runs everything: the rules of `tidy`, then all tests of the workspace.
@@ -46,7 +46,7 @@ pub fn run(arguments: &[String]) -> Outcome {
         [other, ..] => return Err(Problem::Usage(format!("test takes --full, --prepare or nothing, not `{other}`"))),
     };
     let acceptance = acceptance()?;
-    let variables = prepare()?;
+    let variables = prepare(full)?;
     if only_prepare {
         for (name, path) in variables {
             println!("export {name}='{}'", path.display());
@@ -63,15 +63,19 @@ pub fn run(arguments: &[String]) -> Outcome {
     Ok(suites.iter().all(|suite| suite.failed == 0))
 }
 
-/// Installs what the tests use; the variables that tell where it is.
-pub fn prepare() -> Result<Vec<(String, PathBuf)>, Problem> {
+/// Installs what the tests use, for a whole run large engines too; the variables that tell where it is.
+pub fn prepare(full: bool) -> Result<Vec<(String, PathBuf)>, Problem> {
     let missing = prerequisites::missing();
     if !missing.is_empty() {
         return Err(missing.join("\nerror: ").into());
     }
     let cache = checkout::cache()?;
     let _lock = install::Lock::take(&cache)?;
-    Ok(tools::install(&cache)?)
+    let mut variables = tools::install(&cache)?;
+    if full {
+        variables.extend(peers::install_engines(&cache)?);
+    }
+    Ok(variables)
 }
 
 /// The folder of acceptance data, which must exist when it is named.

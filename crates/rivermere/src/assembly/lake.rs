@@ -147,7 +147,9 @@ impl Lake {
                     (true, _) => SinkMode::Append,
                     (false, key) => SinkMode::Merge { key: key.unwrap_or_default() },
                 };
-                let spec = SinkSpec { sink_id, schema: view.plan.schema.clone(), mode, adopt: lake.adopt, since };
+                let properties = view.stored_as.as_ref().map(|stored| stored.properties.clone()).unwrap_or_default();
+                let schema = view.plan.schema.clone();
+                let spec = SinkSpec { sink_id, schema, mode, adopt: lake.adopt, properties, since };
                 let sink = DeltaSink::open(lake.location(place), spec).await?;
                 Ok(Arc::new(sink) as Arc<dyn TableSink>)
             })

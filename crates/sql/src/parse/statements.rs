@@ -75,7 +75,7 @@ impl CreateTable {
     }
 }
 
-/// `CREATE MATERIALIZED VIEW name [STORED AS DELTA [LOCATION '…']] AS query [EMIT …]`.
+/// `CREATE MATERIALIZED VIEW name [STORED AS DELTA [LOCATION '…'] [TBLPROPERTIES (…)]] AS query [EMIT …]`.
 #[derive(Clone, Debug)]
 pub struct CreateView {
     pub name: Ident,
@@ -91,6 +91,8 @@ pub struct StoredAs {
     pub format: String,
     /// Relative to the lake folder; the view's name when it was left out.
     pub location: Option<String>,
+    /// In the words of the format; given to the table when it is made.
+    pub properties: Vec<(String, String)>,
 }
 
 /// When a view's changes are passed on.
@@ -334,7 +336,9 @@ impl Reader<'_> {
             } else {
                 None
             };
-            stored_as = Some(StoredAs { format, location });
+            let properties = if self.word("TBLPROPERTIES") { self.options()? } else { vec![] };
+            let properties = properties.into_iter().map(|(name, value, _)| (name, value)).collect();
+            stored_as = Some(StoredAs { format, location, properties });
         }
         self.parser.expect_keyword(Keyword::AS)?;
         let query = self.query()?;

@@ -1,0 +1,404 @@
+//! DELETE, UPDATE and MERGE that mark rows, for tables with deletion vectors: files stay, and rows that are new or have new
+//! values are written beside them.
+//!
+//! Each is one plan over the rows with their places, whose rows say what is done where. What would be for others to check
+//! (constraints, generated columns) or to write (a change data feed), and files that are gone as a whole, the library does.
+
+use crate::active::ActiveFiles;
+use crate::files::Files;
+use crate::fit::check_features;
+use crate::handle::Handle;
+use crate::rows::{FILE_COLUMN, FILE_NUMBER, PlacedRows, ROW_NUMBER};
+use crate::schema::Conform;
+use crate::vectors::{self, Marks};
+use arrow::array::{AsArray as _, RecordBatch, UInt8Array};
+use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::{DataType, SchemaRef, UInt8Type};
+use datafusion::catalog::default_table_source::provider_as_source;
+use datafusion::common::{Column, DFSchema, JoinType, ScalarValue, TableReference};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder, lit, when};
+use datafusion::prelude::DataFrame;
+use deltalake_core::kernel::Action;
+use deltalake_core::protocol::{DeltaOperation, MergePredicate};
+use deltalake_core::table::state::DeltaTableState;
+use futures::StreamExt as _;
+use rivermere_table::{MergeClause, MergeVerb, TableError, Verb};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// The column that says which clause is done to a row, by its number.
+const CLAUSE: &str = "__rivermere_clause";
+/// What tells a row of a merge's source from none.
+const SOURCE: &str = "__rivermere_source";
+/// The property by which a table wants to be told what changed.
+const CHANGE_DATA: &str = "delta.enableChangeDataFeed";
+
+/// What a clause does to a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Deed {
+    Delete,
+    Update,
+    Insert,
+}
+
+/// Log entries that are written and wait for their commit.
+pub(crate) struct Edit {
+    pub(crate) actions: Vec<Action>,
+    pub(crate) operation: DeltaOperation,
+    pub(crate) inserted: u64,
+    pub(crate) updated: u64,
+    pub(crate) deleted: u64,
+    pub(crate) files_added: u64,
+    pub(crate) files_removed: u64,
+    pub(crate) files_marked: u64,
+}
+
+pub(crate) enum EditError {
+    Table(TableError),
+    Plan(DataFusionError),
+    /// What the statement asks for cannot be.
+    Refused(String),
+}
+
+impl From<TableError> for EditError {
+    fn from(error: TableError) -> Self {
+        Self::Table(error)
+    }
+}
+
+impl From<DataFusionError> for EditError {
+    fn from(error: DataFusionError) -> Self {
+        Self::Plan(error)
+    }
+}
+
+/// Does what `verb` says, up to the commit; `None` when it is for the library.
+pub(crate) async fn edit(
+    handle: &Handle,
+    state: &DeltaTableState,
+    session: &SessionState,
+    verb: &Verb,
+) -> Result<Option<Edit>, EditError> {
+    let configuration = state.metadata().configuration();
+    let told = configuration.get(CHANGE_DATA).is_some_and(|value| value.eq_ignore_ascii_case("true"));
+    if !vectors::enabled(state) || told {
+        return Ok(None);
+    }
+    let writes = !matches!(verb, Verb::Delete { .. });
+    if writes && check_features(handle, state).is_err() {
+        return Ok(None);
+    }
+    let table = Target { handle, state, session, schema: state.snapshot().arrow_schema() };
+    let (work, operation) = match verb {
+        Verb::Delete { condition: Some(condition) } => {
+            let operation = DeltaOperation::Delete { predicate: Some(condition.clone()) };
+            (table.delete(condition).await?, operation)
+        }
+        Verb::Update { assignments, condition } => {
+            let operation = DeltaOperation::Update { predicate: condition.clone() };
+            (table.update(assignments, condition.as_deref()).await?, operation)
+        }
+        Verb::Merge(merge) => (table.merge(merge).await?, merged(merge)),
+        _ => return Ok(None),
+    };
+    match work {
+        Some(work) => Ok(Some(table.run(work, operation).await?)),
+        None => Ok(Some(Edit::nothing(operation))),
+    }
+}
+
+impl Edit {
+    fn nothing(operation: DeltaOperation) -> Self {
+        Self {
+            actions: vec![],
+            operation,
+            inserted: 0,
+            updated: 0,
+            deleted: 0,
+            files_added: 0,
+            files_removed: 0,
+            files_marked: 0,
+        }
+    }
+}
+
+struct Target<'a> {
+    handle: &'a Handle,
+    state: &'a DeltaTableState,
+    session: &'a SessionState,
+    schema: SchemaRef,
+}
+
+/// A plan whose rows have a place (none, when they are new), the number of a clause, and the values that are to be there.
+struct Work {
+    rows: PlacedRows,
+    active: Arc<ActiveFiles>,
+    plan: LogicalPlan,
+    deeds: Vec<Deed>,
+}
+
+impl Target<'_> {
+    async fn delete(&self, condition: &str) -> Result<Option<Work>, EditError> {
+        let schema = DFSchema::try_from(self.schema.as_ref().clone())?;
+        let parsed = self.session.create_logical_expr(condition, &schema)?;
+        let columns: BTreeSet<String> = parsed.column_refs().iter().map(|column| column.name.clone()).collect();
+        let columns: Vec<String> = columns.into_iter().collect();
+        let Some((rows, active)) = self.touched(Some(condition), &columns).await? else { return Ok(None) };
+        let scan = scan(&rows, None)?;
+        let condition = self.session.create_logical_expr(condition, scan.schema())?;
+        let plan = LogicalPlanBuilder::from(scan).filter(condition)?.project(places(None, lit(0_u8)))?.build()?;
+        Ok(Some(Work { rows, active, plan, deeds: vec![Deed::Delete] }))
+    }
+
+    async fn update(
+        &self,
+        assignments: &[(String, String)],
+        condition: Option<&str>,
+    ) -> Result<Option<Work>, EditError> {
+        let Some((rows, active)) = self.touched(condition, &self.columns()).await? else { return Ok(None) };
+        let scan = scan(&rows, None)?;
+        let schema = scan.schema().clone();
+        let mut all = places(None, lit(0_u8));
+        for field in self.schema.fields() {
+            let assigned = assignments.iter().find(|(column, _)| column == field.name());
+            let value = match assigned {
+                Some((_, value)) => self.session.create_logical_expr(value, &schema)?,
+                None => Expr::Column(Column::from_name(field.name())),
+            };
+            all.push(value.cast_to(field.data_type(), &schema)?.alias(field.name()));
+        }
+        let mut plan = LogicalPlanBuilder::from(scan);
+        if let Some(condition) = condition {
+            plan = plan.filter(self.session.create_logical_expr(condition, &schema)?)?;
+        }
+        Ok(Some(Work { rows, active, plan: plan.project(all)?.build()?, deeds: vec![Deed::Update] }))
+    }
+
+    async fn merge(&self, merge: &MergeVerb) -> Result<Option<Work>, EditError> {
+        let active = Arc::new(ActiveFiles::of(self.handle, self.state)?);
+        let all = active.iter().map(|(number, _)| number).collect();
+        let rows = PlacedRows::new(self.handle, self.state, active.clone(), all, &self.columns()).await?;
+        let (target, source) = (TableReference::bare(&*merge.target_alias), TableReference::bare(&*merge.source_alias));
+        let scan = scan(&rows, Some(target.clone()))?;
+        let columns = merge.source.schema().columns().into_iter().map(Expr::Column);
+        let from = LogicalPlanBuilder::from(merge.source.clone()).project(columns.chain([lit(true).alias(SOURCE)]))?;
+        let from = from.alias(source.clone())?.build()?;
+        let both = scan.schema().join(from.schema())?;
+        let parsed = |text: &String| self.session.create_logical_expr(text, &both);
+        let on = parsed(&merge.on)?;
+        // A side's row that matches nothing is only of interest when a clause says what is done then.
+        let inserts = merge.clauses.iter().any(|clause| matches!(clause, MergeClause::Insert { .. }));
+        let unmatched = |clause: &MergeClause| {
+            matches!(clause, MergeClause::UpdateUnmatched { .. } | MergeClause::DeleteUnmatched { .. })
+        };
+        let kind = match (merge.clauses.iter().any(unmatched), inserts) {
+            (false, false) => JoinType::Inner,
+            (false, true) => JoinType::Right,
+            (true, false) => JoinType::Left,
+            (true, true) => JoinType::Full,
+        };
+        let joined = LogicalPlanBuilder::from(scan).join_on(from, kind, [on])?;
+        let schema = joined.schema().clone();
+
+        let is_target = Expr::Column(Column::new(Some(target.clone()), ROW_NUMBER)).is_not_null();
+        let is_source = Expr::Column(Column::new(Some(source), SOURCE)).is_not_null();
+        let matched = is_target.clone().and(is_source.clone());
+        let (only_source, only_target) = (Expr::Not(is_target.clone().into()), Expr::Not(is_source.into()));
+        let mut deeds = vec![];
+        let mut fits = vec![];
+        let mut values: Vec<Option<&[(String, String)]>> = vec![];
+        for clause in &merge.clauses {
+            let (deed, side, condition, set) = match clause {
+                MergeClause::UpdateMatched { condition, assignments } => {
+                    (Deed::Update, &matched, condition, Some(assignments))
+                }
+                MergeClause::DeleteMatched { condition } => (Deed::Delete, &matched, condition, None),
+                MergeClause::Insert { condition, values } => (Deed::Insert, &only_source, condition, Some(values)),
+                MergeClause::UpdateUnmatched { condition, assignments } => {
+                    (Deed::Update, &only_target, condition, Some(assignments))
+                }
+                MergeClause::DeleteUnmatched { condition } => (Deed::Delete, &only_target, condition, None),
+            };
+            let condition = condition.as_ref().map(parsed).transpose()?;
+            fits.push(condition.into_iter().fold(side.clone(), Expr::and));
+            deeds.push(deed);
+            values.push(set.map(Vec::as_slice));
+        }
+        let number = |clause: usize| lit(u8::try_from(clause).unwrap_or(u8::MAX));
+        if deeds.len() > usize::from(u8::MAX) {
+            return Err(EditError::Refused(format!("a merge has at most {} clauses", u8::MAX)));
+        }
+        // The first clause that fits.
+        let clause =
+            choice(fits.into_iter().enumerate().map(|(clause, fits)| (fits, number(clause))), DataType::UInt8)?;
+        let mut all: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
+        all.push(clause.alias(CLAUSE));
+        let joined = joined.project(all)?.filter(Expr::Column(Column::from_name(CLAUSE)).is_not_null())?;
+
+        let schema = joined.schema().clone();
+        let chosen = Expr::Column(Column::from_name(CLAUSE));
+        let mut out = places(Some(&target), chosen.clone());
+        for field in self.schema.fields() {
+            let mut cases = vec![];
+            for (clause, (deed, set)) in deeds.iter().zip(&values).enumerate() {
+                let Some(set) = set else { continue };
+                let value = match set.iter().find(|(column, _)| column == field.name()) {
+                    Some((_, value)) => self.session.create_logical_expr(value, &both)?,
+                    None if *deed == Deed::Insert => Expr::Literal(ScalarValue::try_from(field.data_type())?, None),
+                    None => Expr::Column(Column::new(Some(target.clone()), field.name())),
+                };
+                cases.push((chosen.clone().eq(number(clause)), value.cast_to(field.data_type(), &schema)?));
+            }
+            out.push(choice(cases.into_iter(), field.data_type().clone())?.alias(field.name()));
+        }
+        Ok(Some(Work { rows, active, plan: joined.project(out)?.build()?, deeds }))
+    }
+
+    fn columns(&self) -> Vec<String> {
+        self.schema.fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    /// The rows of the files that hold a row for which the condition is true.
+    async fn touched(
+        &self,
+        condition: Option<&str>,
+        columns: &[String],
+    ) -> Result<Option<(PlacedRows, Arc<ActiveFiles>)>, EditError> {
+        let active = Arc::new(ActiveFiles::of(self.handle, self.state)?);
+        let mut touched = BTreeSet::new();
+        if let Some(condition) = condition {
+            let provider = self.handle.scan(self.state).with_file_column(FILE_COLUMN).build().await?;
+            let scan = LogicalPlanBuilder::scan("t", provider_as_source(Arc::new(provider)), None)?.build()?;
+            let condition = self.session.create_logical_expr(condition, scan.schema())?;
+            let file = Expr::Column(Column::from_name(FILE_COLUMN));
+            let plan = LogicalPlanBuilder::from(scan).filter(condition)?.project([file])?.distinct()?.build()?;
+            for batch in DataFrame::new(self.session.clone(), plan).collect().await? {
+                let urls = cast(batch.column(0), &DataType::Utf8).map_err(DataFusionError::from)?;
+                for url in urls.as_string::<i32>().iter().flatten() {
+                    let unknown = || EditError::Refused(format!("there is a file of the unknown name '{url}'"));
+                    touched.insert(active.number(url).ok_or_else(unknown)?);
+                }
+            }
+        } else {
+            touched.extend(active.iter().map(|(number, _)| number));
+        }
+        if touched.is_empty() {
+            return Ok(None);
+        }
+        let touched = touched.into_iter().collect();
+        let rows = PlacedRows::new(self.handle, self.state, active.clone(), touched, columns).await?;
+        Ok(Some((rows, active)))
+    }
+
+    async fn run(&self, work: Work, operation: DeltaOperation) -> Result<Edit, EditError> {
+        let conform = Conform::new(&self.schema, self.schema.clone(), &self.handle.location.to_string())?;
+        let mut files = Files::new(self.handle, self.state, &conform);
+        match self.fill(&work, operation, &conform, &mut files).await {
+            Ok((mut edit, marks)) => {
+                let seen = work.rows.seen()?;
+                let marked = vectors::write(self.handle, self.state, &work.active, &marks, &seen).await?;
+                let added = files.close().await?;
+                edit.files_added = added.len() as u64;
+                edit.files_marked = marked.adds.len() as u64;
+                edit.files_removed = (marked.removes.len() - marked.adds.len()) as u64;
+                edit.actions.extend(marked.removes.into_iter().map(Action::Remove));
+                edit.actions.extend(marked.adds.into_iter().chain(added).map(Action::Add));
+                Ok(edit)
+            }
+            Err(error) => {
+                files.abort().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn fill(
+        &self,
+        work: &Work,
+        operation: DeltaOperation,
+        conform: &Conform,
+        files: &mut Files<'_>,
+    ) -> Result<(Edit, Marks), EditError> {
+        let mut edit = Edit::nothing(operation);
+        let mut marks = Marks::default();
+        let mut rows = DataFrame::new(self.session.clone(), work.plan.clone()).execute_stream().await?;
+        while let Some(batch) = rows.next().await {
+            let batch = batch?;
+            let clauses = clauses(&batch)?;
+            for (number, deed) in (0_u8..).zip(&work.deeds) {
+                let these = clauses.iter().map(|clause| Some(clause == Some(number))).collect();
+                let these = filter_record_batch(&batch, &these).map_err(DataFusionError::from)?;
+                let count = these.num_rows() as u64;
+                if count == 0 {
+                    continue;
+                }
+                match deed {
+                    Deed::Delete => edit.deleted += count,
+                    Deed::Update => edit.updated += count,
+                    Deed::Insert => edit.inserted += count,
+                }
+                if *deed != Deed::Insert && marks.add_all(&these)? {
+                    let reason = "several rows of the source match one row of the table, and which of them is to count \
+                                  is not said: let the source have one row for each";
+                    return Err(EditError::Refused(reason.into()));
+                }
+                if *deed != Deed::Delete {
+                    let columns: Vec<usize> = (3..these.num_columns()).collect();
+                    let values = these.project(&columns).map_err(DataFusionError::from)?;
+                    files.write(&conform.rows(&values)?).await?;
+                }
+            }
+        }
+        Ok((edit, marks))
+    }
+}
+
+fn scan(rows: &PlacedRows, alias: Option<TableReference>) -> Result<LogicalPlan, DataFusionError> {
+    let name = alias.unwrap_or_else(|| TableReference::bare("t"));
+    LogicalPlanBuilder::scan(name, provider_as_source(rows.relation()?), None)?.build()
+}
+
+/// The first three columns of every plan.
+fn places(of: Option<&TableReference>, clause: Expr) -> Vec<Expr> {
+    let column = |name: &str| Expr::Column(Column::new(of.cloned(), name)).alias(name);
+    vec![column(FILE_NUMBER), column(ROW_NUMBER), clause.alias(CLAUSE)]
+}
+
+/// The value of the first case that is true; else null.
+fn choice(mut cases: impl Iterator<Item = (Expr, Expr)>, data_type: DataType) -> Result<Expr, DataFusionError> {
+    let null = Expr::Literal(ScalarValue::try_from(&data_type)?, None);
+    let Some((fits, value)) = cases.next() else { return Ok(null) };
+    let first = when(fits, value);
+    cases.fold(first, |mut built, (fits, value)| built.when(fits, value)).otherwise(null)
+}
+
+fn clauses(batch: &RecordBatch) -> Result<&UInt8Array, DataFusionError> {
+    let column = batch.column_by_name(CLAUSE).and_then(|column| column.as_primitive_opt::<UInt8Type>());
+    column.ok_or_else(|| DataFusionError::Execution("rows without what is done to them".into()))
+}
+
+fn merged(merge: &MergeVerb) -> DeltaOperation {
+    let told = |wanted: &str| -> Vec<MergePredicate> {
+        let clause = |clause: &MergeClause| {
+            let (side, action, condition) = match clause {
+                MergeClause::UpdateMatched { condition, .. } => ("matched", "update", condition),
+                MergeClause::DeleteMatched { condition } => ("matched", "delete", condition),
+                MergeClause::Insert { condition, .. } => ("source", "insert", condition),
+                MergeClause::UpdateUnmatched { condition, .. } => ("target", "update", condition),
+                MergeClause::DeleteUnmatched { condition } => ("target", "delete", condition),
+            };
+            let told = MergePredicate { action_type: action.into(), predicate: condition.clone() };
+            (wanted == side).then_some(told)
+        };
+        merge.clauses.iter().filter_map(clause).collect()
+    };
+    DeltaOperation::Merge {
+        predicate: None,
+        merge_predicate: Some(merge.on.clone()),
+        matched_predicates: told("matched"),
+        not_matched_predicates: told("source"),
+        not_matched_by_source_predicates: told("target"),
+    }
+}

@@ -1,0 +1,161 @@
+//! Tables beside Apache Spark, in both directions, when `RIVERMERE_SPARK` names the folder where it is installed
+//! (`cargo xtask test --full` does).
+
+use crate::verbs::{MARKED, append, apply, apply_with, created_with, delete, pairs, values};
+use crate::world::*;
+use datafusion::prelude::SessionContext;
+use futures::StreamExt as _;
+use object_store::ObjectStore;
+use object_store::local::LocalFileSystem;
+use rivermere_delta::DeltaTable;
+use rivermere_table::{MergeClause, MergeVerb, SinkSpec, Table, TableSink, Verb};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+/// A session, and `show(what)`: the rows of a table's version as one line of JSON after `what`.
+const SESSION: &str = r#"
+import glob, json, sys
+from pyspark.sql import SparkSession
+spark = (SparkSession.builder.master("local[2]").config("spark.jars", ",".join(glob.glob(sys.argv[1] + "/jars/*.jar")))
+    .config("spark.ui.enabled", "false").config("spark.sql.shuffle.partitions", "1")
+    .config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1")
+    .config("spark.sql.session.timeZone", "UTC")
+    .config("spark.databricks.delta.snapshotPartitions", "1")
+    .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
+    .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog").getOrCreate())
+spark.sparkContext.setLogLevel("ERROR")
+path = sys.argv[2]
+t = f"delta.`{path}`"
+def cell(value):
+    return "null" if value is None else str(value)
+def show(version=None):
+    reader = spark.read.format("delta")
+    frame = (reader if version is None else reader.option("versionAsOf", version)).load(path)
+    print("ROWS " + json.dumps(sorted("=".join(cell(c) for c in row) for row in frame.collect())))
+"#;
+
+fn spark(installed: &Path, path: &Path, script: &str) -> Vec<Vec<String>> {
+    let output = Command::new(installed.join("python/bin/python"))
+        .args(["-c", &format!("{SESSION}{script}")])
+        .args([installed, path])
+        .env("SPARK_LOCAL_IP", "127.0.0.1")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let out = String::from_utf8(output.stdout).unwrap();
+    out.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("ROWS ")?).ok()).collect()
+}
+
+fn installed() -> Option<PathBuf> {
+    let installed = std::env::var_os("RIVERMERE_SPARK").map(PathBuf::from);
+    if installed.is_none() {
+        println!("skipped: RIVERMERE_SPARK is not set");
+    }
+    installed
+}
+
+/// A folder with a table in it.
+fn place() -> (tempfile::TempDir, Arc<dyn ObjectStore>, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn ObjectStore> = Arc::new(LocalFileSystem::new_with_prefix(folder.path()).unwrap());
+    let path = folder.path().join("lake/totals");
+    (folder, store, path)
+}
+
+async fn changes_lead_on(table: &DeltaTable, store: &Arc<dyn ObjectStore>, from: i64, to: i64) {
+    let columns = table.schema().await.unwrap();
+    let mut sum = BTreeMap::<String, i64>::new();
+    rows_at(store, Some(from)).await.into_iter().for_each(|row| *sum.entry(row).or_default() += 1);
+    let mut changes = table.changes(Some(from), to, &columns).await.unwrap();
+    while let Some(part) = changes.next().await {
+        let part = part.unwrap();
+        for row in 0..part.num_rows() {
+            *sum.entry(text(&[part.batch().slice(row, 1)]).remove(0)).or_default() += part.weight(row);
+        }
+    }
+    let mut rows: Vec<String> = vec![];
+    sum.into_iter().for_each(|(row, count)| rows.extend((0..count).map(|_| row.clone())));
+    assert_eq!(rows, rows_at(store, Some(to)).await, "{from} to {to}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_we_mark_are_gone_for_spark_and_those_that_it_marks_for_us() {
+    let Some(installed) = installed() else { return };
+    for partitioned_by in [&[][..], &["value"]] {
+        let (_folder, store, path) = place();
+        let table = created_with(&store, partitioned_by, MARKED).await;
+        append(&table, "(1, 'a'), (2, 'b'), (3, 'c'), (4, 'd'), (5, 'a'), (NULL, 'b')").await;
+        apply(&table, delete("\"key\" IN (2, 5)")).await.unwrap();
+        let update =
+            Verb::Update { assignments: pairs(&[("key", "\"key\" * 10")]), condition: Some("\"key\" > 3".into()) };
+        apply(&table, update).await.unwrap();
+        let session = SessionContext::new();
+        let merge = MergeVerb {
+            source: values(&session, "(1, 'z'), (9, 'd')").await,
+            target_alias: "t".into(),
+            source_alias: "s".into(),
+            on: "\"t\".\"key\" = \"s\".\"key\"".into(),
+            clauses: vec![
+                MergeClause::UpdateMatched { condition: None, assignments: pairs(&[("value", "\"s\".\"value\"")]) },
+                MergeClause::Insert {
+                    condition: None,
+                    values: pairs(&[("key", "\"s\".\"key\""), ("value", "\"s\".\"value\"")]),
+                },
+            ],
+        };
+        apply_with(&session, &table, Verb::Merge(Box::new(merge))).await.unwrap();
+        let newest = table.version().await.unwrap();
+        let script = format!(
+            "for version in range(1, {newest} + 1): show(version)
+spark.sql(f\"DELETE FROM {{t}} WHERE key = 3\")
+show()
+spark.sql(f\"UPDATE {{t}} SET value = 'spark' WHERE key = 9\")
+show()
+spark.sql(f\"INSERT INTO {{t}} VALUES (6, 'f'), (7, 'g'), (8, 'f')\")
+spark.sql(f\"DELETE FROM {{t}} WHERE key = 6\")
+show()
+"
+        );
+        let shown = spark(&installed, &path, &script);
+        for version in 1..=newest {
+            assert_eq!(shown[version as usize - 1], rows_at(&store, Some(version)).await, "version {version}");
+        }
+        assert_eq!(shown.last().unwrap(), &rows(&store).await);
+        assert_eq!(rows(&store).await, ["1=z", "40=d", "7=g", "8=f", "9=spark", "null=b"]);
+        let after = table.version().await.unwrap();
+        assert!(after >= newest + 4);
+        for from in 0..after {
+            changes_lead_on(&table, &store, from, from + 1).await;
+            changes_lead_on(&table, &store, from, after).await;
+        }
+        // Once more ours, over its vectors.
+        apply(&table, delete("\"key\" IN (8, 40)")).await.unwrap();
+        assert_eq!(spark(&installed, &path, "show()").concat(), ["1=z", "7=g", "9=spark", "null=b"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spark_reads_every_version_of_a_marking_sink_and_commits_in_between() {
+    let Some(installed) = installed() else { return };
+    let (_folder, store, path) = place();
+    let sink = open(&store, SinkSpec { properties: pairs(MARKED), ..merge() }).await.unwrap();
+    let many = (1..=30).map(|key| format!("+{key}=a")).collect::<Vec<_>>().join(" ");
+    sink.commit(vec![epoch(1, &many)]).await.unwrap();
+    for number in 2..=6 {
+        sink.commit(vec![epoch(number, &format!("-{number}=a +{number}=b"))]).await.unwrap();
+    }
+    let table = DeltaTable::open(location(&store)).await.unwrap();
+    let newest = table.version().await.unwrap();
+    let script =
+        format!("for version in range(1, {newest} + 1): show(version)\nspark.sql(f\"OPTIMIZE {{t}}\")\nshow()\n");
+    let shown = spark(&installed, &path, &script);
+    for version in 1..=newest {
+        assert_eq!(shown[version as usize - 1], rows_at(&store, Some(version)).await, "version {version}");
+    }
+    sink.commit(vec![epoch(7, "-7=a +7=c -8=a")]).await.unwrap();
+    let now = rows(&store).await;
+    assert_eq!(now.len(), 29);
+    assert_eq!(spark(&installed, &path, "show()").concat(), now);
+}
