@@ -7,7 +7,6 @@
 //! `NEXMARK_EVENTS` (5,000,000), `NEXMARK_STEP` (16,384 events a step), `NEXMARK_RUNS` (3; the median is printed).
 
 mod check;
-mod clock;
 mod events;
 mod query;
 

@@ -1,9 +1,9 @@
 //! One query: its SQL through our planner into our dataflow, and its inputs as the dataflow wants them.
 
-use crate::clock::thread_cpu;
 use crate::events::Step;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use rivermere_base::Changes;
+use rivermere_benches::clock::thread_cpu;
 use rivermere_sql::{Planner, Script, Statement, ViewDefinition};
 use rivermere_stream::{Dataflow, needed_columns, table_input_schema};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,1 +1,3 @@
 //! Benchmarks of the whole: `cargo xtask bench`. What they measured is in `RESULTS.md`.
+
+pub mod clock;
