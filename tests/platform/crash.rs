@@ -1,7 +1,9 @@
 //! Law 2: any crash point + restart == no crash. The whole platform runs on a simulated disk that stops at the point and
 //! loses what was not synced; the next start must find every acknowledged record once, and views and tables that agree.
 
-use crate::harness::{assert_views_equal_batch, eventually, flush, get, settings, sorted, sql, within, write_project};
+use crate::harness::{
+    assert_views_equal_batch, eventually, flush, get, progress, settings, sorted, sql, within, write_project,
+};
 use rivermere::{Assembly, Project};
 use rivermere_base::{CrashPoint, TopicName};
 use rivermere_log::kafka::client::KafkaClient;
@@ -139,7 +141,8 @@ async fn crash_everywhere(nth: u64) {
         acknowledged += produce_until_crash(&again, &next, 1_000, 2).await;
         check(&again, acknowledged, &format!("{name}, afterwards")).await;
         within(&name, again.stop()).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
-        println!("{name}: crashed {crashed}, {acknowledged} acknowledged, right again after {:?}", start.elapsed());
+        let took = start.elapsed();
+        progress(&format!("{name}: crashed {crashed}, {acknowledged} acknowledged, right again after {took:?}"));
     }
     let never: Vec<&str> =
         CrashPoint::ALL.iter().filter(|point| !reached.contains_key(point)).map(|point| point.name()).collect();

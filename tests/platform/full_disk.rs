@@ -2,7 +2,7 @@
 //! space and the platform is started anew.
 
 use crate::crash::{PROJECT, check, produce_until_crash, run, tick};
-use crate::harness::{flush, get, within, write_project};
+use crate::harness::{flush, get, progress, within, write_project};
 use rivermere_sim::World;
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
@@ -70,7 +70,7 @@ async fn fill_up_everywhere(every: impl Fn(u64) -> Vec<u64>) {
             assert_eq!(more, 4, "{name}: it takes records again");
             check(&again, told.acknowledged + more, &name).await;
             within(&name, again.stop()).await.unwrap_or_else(|problem| panic!("{name}: {problem}"));
-            println!("{name}: {told:?}, right again after {:?}", start.elapsed());
+            progress(&format!("{name}: {told:?}, right again after {:?}", start.elapsed()));
         }
     }
 }

@@ -7,8 +7,9 @@ use rivermere_log::records::{Compression, Record, encode};
 use rivermere_store::LocalDisk;
 use rivermere_table::Adopt;
 use serde_json::Value;
+use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 pub fn doors() -> Doors {
@@ -55,6 +56,18 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// A client that gives up, and takes errors as answers.
 pub fn agent() -> ureq::Agent {
     ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build().into()
+}
+
+/// One step of a long test: among what it prints, and every other minute past libtest, which keeps that back until the
+/// end and would make a test of half an hour look as if it hung.
+pub fn progress(line: &str) {
+    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
+    println!("{line}");
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    if said.get_or_insert_with(Instant::now).elapsed() > Duration::from_secs(120) {
+        *said = Some(Instant::now());
+        let _ = writeln!(std::io::stderr(), "[long] {line}");
+    }
 }
 
 /// What the platform does in the end, which must not take longer than [`PATIENCE`].

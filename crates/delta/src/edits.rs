@@ -5,7 +5,7 @@
 //! (constraints, generated columns) or to write (a change data feed), and files that are gone as a whole, the library does.
 
 use crate::active::ActiveFiles;
-use crate::files::Files;
+use crate::files::{Files, TARGET_FILE_BYTES};
 use crate::fit::check_features;
 use crate::handle::Handle;
 use crate::rows::{FILE_COLUMN, FILE_NUMBER, PlacedRows, ROW_NUMBER};
@@ -20,6 +20,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder, lit, when};
 use datafusion::prelude::DataFrame;
+use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::Action;
 use deltalake_core::protocol::{DeltaOperation, MergePredicate};
 use deltalake_core::table::state::DeltaTableState;
@@ -58,6 +59,7 @@ pub(crate) struct Edit {
 pub(crate) enum EditError {
     Table(TableError),
     Plan(DataFusionError),
+    Library(DeltaTableError),
     /// What the statement asks for cannot be.
     Refused(String),
 }
@@ -267,23 +269,10 @@ impl Target<'_> {
         columns: &[String],
     ) -> Result<Option<(PlacedRows, Arc<ActiveFiles>)>, EditError> {
         let active = Arc::new(ActiveFiles::of(self.handle, self.state)?);
-        let mut touched = BTreeSet::new();
-        if let Some(condition) = condition {
-            let provider = self.handle.scan(self.state).with_file_column(FILE_COLUMN).build().await?;
-            let scan = LogicalPlanBuilder::scan("t", provider_as_source(Arc::new(provider)), None)?.build()?;
-            let condition = self.session.create_logical_expr(condition, scan.schema())?;
-            let file = Expr::Column(Column::from_name(FILE_COLUMN));
-            let plan = LogicalPlanBuilder::from(scan).filter(condition)?.project([file])?.distinct()?.build()?;
-            for batch in DataFrame::new(self.session.clone(), plan).collect().await? {
-                let urls = cast(batch.column(0), &DataType::Utf8).map_err(DataFusionError::from)?;
-                for url in urls.as_string::<i32>().iter().flatten() {
-                    let unknown = || EditError::Refused(format!("there is a file of the unknown name '{url}'"));
-                    touched.insert(active.number(url).ok_or_else(unknown)?);
-                }
-            }
-        } else {
-            touched.extend(active.iter().map(|(number, _)| number));
-        }
+        let touched = match condition {
+            Some(condition) => holding(self.handle, self.state, self.session, &active, condition).await?,
+            None => active.iter().map(|(number, _)| number).collect(),
+        };
         if touched.is_empty() {
             return Ok(None);
         }
@@ -294,7 +283,7 @@ impl Target<'_> {
 
     async fn run(&self, work: Work, operation: DeltaOperation) -> Result<Edit, EditError> {
         let conform = Conform::new(&self.schema, self.schema.clone(), &self.handle.location.to_string())?;
-        let mut files = Files::new(self.handle, self.state, &conform);
+        let mut files = Files::new(self.handle, self.state, conform.table(), TARGET_FILE_BYTES)?;
         match self.fill(&work, operation, &conform, &mut files).await {
             Ok((mut edit, marks)) => {
                 let seen = work.rows.seen()?;
@@ -353,6 +342,30 @@ impl Target<'_> {
         }
         Ok((edit, marks))
     }
+}
+
+/// The files that hold a row for which the condition is true.
+pub(crate) async fn holding(
+    handle: &Handle,
+    state: &DeltaTableState,
+    session: &SessionState,
+    active: &ActiveFiles,
+    condition: &str,
+) -> Result<BTreeSet<u32>, EditError> {
+    let provider = handle.scan(state).with_file_column(FILE_COLUMN).build().await?;
+    let scan = LogicalPlanBuilder::scan("t", provider_as_source(Arc::new(provider)), None)?.build()?;
+    let condition = session.create_logical_expr(condition, scan.schema())?;
+    let file = Expr::Column(Column::from_name(FILE_COLUMN));
+    let plan = LogicalPlanBuilder::from(scan).filter(condition)?.project([file])?.distinct()?.build()?;
+    let mut holding = BTreeSet::new();
+    for batch in DataFrame::new(session.clone(), plan).collect().await? {
+        let urls = cast(batch.column(0), &DataType::Utf8).map_err(DataFusionError::from)?;
+        for url in urls.as_string::<i32>().iter().flatten() {
+            let unknown = || EditError::Refused(format!("there is a file of the unknown name '{url}'"));
+            holding.insert(active.number(url).ok_or_else(unknown)?);
+        }
+    }
+    Ok(holding)
 }
 
 fn scan(rows: &PlacedRows, alias: Option<TableReference>) -> Result<LogicalPlan, DataFusionError> {

@@ -6,6 +6,7 @@
 
 use crate::active::ActiveFiles;
 use crate::handle::Handle;
+use crate::mapping::physical_name;
 use crate::rows::{PlacedRows, places_of};
 use crate::schema::cast;
 use crate::vectors::{self, live_numbers};
@@ -23,8 +24,6 @@ use roaring::RoaringTreemap;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// PROTOCOL.md, "Column Mapping".
-const PHYSICAL_NAME: &str = "delta.columnMapping.physicalName";
 const READING: &str = "reading the rows that came and went";
 
 /// See [`rivermere_table::Table::changes`].
@@ -130,7 +129,7 @@ fn same_columns(
     let (before, after) = (from.snapshot().schema(), to.snapshot().schema());
     for column in columns.fields() {
         let (Some(before), Some(after)) = (before.field(column.name()), after.field(column.name())) else { continue };
-        if before.metadata.get(PHYSICAL_NAME) != after.metadata.get(PHYSICAL_NAME) {
+        if physical_name(before) != physical_name(after) {
             let reason = format!("column '{}' is another one now, of the same name", column.name());
             return Err(TableError::SchemaMismatch { location: handle.location.to_string(), reason });
         }

@@ -2,8 +2,9 @@
 
 use crate::deferred::Deferred;
 use crate::handle::Handle;
-use crate::schema::Conform;
+use crate::mapping::Physical;
 use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
 use deltalake_core::datafile::writer::{DeltaWriter, WriterConfig};
 use deltalake_core::kernel::Add;
 use deltalake_core::operations::get_num_idx_cols_and_stats_columns;
@@ -16,7 +17,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 /// Files are closed at about this size. A merge rewrites whole files, so they are smaller than a batch engine's.
-pub(crate) const TARGET_FILE_BYTES: u64 = 32 * 1024 * 1024;
+pub(crate) const TARGET_FILE_BYTES: NonZeroU64 = NonZeroU64::MIN.saturating_add(32 * 1024 * 1024 - 1);
 /// Rows of a row group at most; the writer holds one row group in memory.
 const ROW_GROUP_ROWS: usize = 256 * 1024;
 /// Rows handed to the encoder at once.
@@ -28,11 +29,23 @@ pub(crate) struct Files<'a> {
     handle: &'a Handle,
     store: Deferred,
     writer: DeltaWriter,
+    /// Of the files.
+    schema: SchemaRef,
     pub(crate) rows: u64,
 }
 
 impl<'a> Files<'a> {
-    pub(crate) fn new(handle: &'a Handle, state: &DeltaTableState, conform: &Conform) -> Self {
+    /// Files of about `target` bytes, for batches of `schema`, whose columns are the table's.
+    ///
+    /// # Errors
+    /// For a table with column mapping inside structs.
+    pub(crate) fn new(
+        handle: &'a Handle,
+        state: &DeltaTableState,
+        schema: &SchemaRef,
+        target: NonZeroU64,
+    ) -> Result<Self, TableError> {
+        let physical = Physical::of(handle, state, schema)?;
         let (indexed, columns) = get_num_idx_cols_and_stats_columns(Some(state.table_config()), HashMap::new());
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -40,16 +53,17 @@ impl<'a> Files<'a> {
             .set_created_by(concat!("rivermere version ", env!("CARGO_PKG_VERSION")).to_string())
             .build();
         let config = WriterConfig::new(
-            conform.table().clone(),
-            state.metadata().partition_columns().to_vec(),
+            physical.schema.clone(),
+            physical.partition_columns,
             Some(properties),
-            NonZeroU64::new(TARGET_FILE_BYTES),
+            Some(target),
             Some(WRITE_ROWS),
             indexed,
             columns,
         );
         let store = Deferred::new(handle.log_store.object_store(None));
-        Self { handle, writer: DeltaWriter::new(Arc::new(store.clone()), config), store, rows: 0 }
+        let writer = DeltaWriter::new(Arc::new(store.clone()), config);
+        Ok(Self { handle, writer, store, schema: physical.schema, rows: 0 })
     }
 
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<(), TableError> {
@@ -57,7 +71,11 @@ impl<'a> Files<'a> {
             return Ok(());
         }
         self.rows += batch.num_rows() as u64;
-        self.writer.write(batch).await.map_err(|error| self.handle.error(WRITING, error))?;
+        // The columns are the same ones, under the names that they have in files.
+        let batch = RecordBatch::try_new(self.schema.clone(), batch.columns().to_vec()).map_err(|source| {
+            TableError::Value { what: "a row".into(), location: self.handle.location.to_string(), source }
+        })?;
+        self.writer.write(&batch).await.map_err(|error| self.handle.error(WRITING, error))?;
         failures(self.handle, &self.store)
     }
 

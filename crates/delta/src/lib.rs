@@ -18,11 +18,13 @@
 //! deletion vectors differ: the module `feed`.
 //!
 //! # What is not supported
-//! Writing to tables with column mapping, generated or identity columns, CHECK constraints or invariants is refused;
-//! so is whatever the library cannot commit to (row tracking, clustering, ...). Reading supports what the library does.
-//! Statements do not rename, drop or widen columns, which needs table features that are not written.
+//! Views are not stored in tables with column mapping, generated or identity columns, CHECK constraints or invariants;
+//! nothing is written where the library cannot commit (row tracking, clustering, type widening, ...): a type is widened by
+//! writing the files anew. Reading supports what the library does.
 
 mod active;
+mod alter;
+mod compact;
 mod deferred;
 mod edits;
 mod feed;
@@ -30,6 +32,7 @@ mod files;
 mod fit;
 mod handle;
 mod location;
+mod mapping;
 mod merge;
 mod ordered;
 mod ownership;

@@ -13,11 +13,11 @@ use crate::active::ActiveFiles;
 use crate::files::{Files, TARGET_FILE_BYTES};
 use crate::handle::Handle;
 use crate::rows::{FILE_COLUMN, PlacedRows};
-use crate::schema::Conform;
+use crate::schema::{Conform, with_schema};
 use crate::vectors::{self, Marked, Marks};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch};
 use arrow::compute::{cast, filter_record_batch, not};
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Int64Type, TimeUnit};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use datafusion::catalog::TableProvider;
@@ -27,13 +27,14 @@ use datafusion::logical_expr::{Expr, lit};
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use deltalake_core::kernel::{Add, Remove};
 use deltalake_core::table::state::DeltaTableState;
+use foldhash::fast::RandomState;
 use futures::StreamExt as _;
 use rivermere_table::{TableError, net};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 /// Below this a file counts as small.
-const SMALL_FILE_BYTES: i64 = TARGET_FILE_BYTES as i64 / 8;
+const SMALL_FILE_BYTES: i64 = TARGET_FILE_BYTES.get() as i64 / 8;
 /// Small files that are left alone.
 const SMALL_FILES_KEPT: usize = 8;
 /// Small files rewritten by one merge at most.
@@ -77,7 +78,7 @@ pub(crate) async fn rewrite(
     let rewritten: Vec<u32> = rewritten.into_iter().collect();
     removes.extend(rewritten.iter().filter_map(|number| active.get(*number)).map(|file| file.remove_action(true)));
 
-    let mut files = Files::new(handle, state, conform);
+    let mut files = Files::new(handle, state, conform.table(), TARGET_FILE_BYTES)?;
     match fill(handle, state, conform, key, &keys, &active, &rewritten, merge, &mut files).await {
         Ok(rows_deleted) => {
             let rows_inserted = merge.rows.iter().map(|rows| rows.num_rows() as u64).sum();
@@ -225,13 +226,6 @@ async fn stream(
     execute_stream(plan, handle.session.task_ctx())
 }
 
-fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
-        if column.data_type() == field.data_type() { Ok(column.clone()) } else { cast(column, field.data_type()) }
-    });
-    RecordBatch::try_new(schema.clone(), columns.collect::<Result<Vec<_>, _>>()?)
-}
-
 fn scan_error(handle: &Handle, error: DataFusionError) -> TableError {
     TableError::storage("reading the rows to merge with", handle.location.to_string(), error)
 }
@@ -289,32 +283,57 @@ fn widen(value: ScalarValue, by: i64) -> ScalarValue {
 }
 
 /// The changed keys, for asking whether a row has one of them. Null equals null.
-struct KeySet {
-    converter: RowConverter,
-    types: Vec<DataType>,
-    keys: HashSet<Box<[u8]>>,
+enum KeySet {
+    /// One column of whole numbers, the usual key: compared as they are.
+    Numbers {
+        keys: HashSet<i64, RandomState>,
+        null: bool,
+    },
+    Rows {
+        converter: RowConverter,
+        types: Vec<DataType>,
+        keys: HashSet<Box<[u8]>, RandomState>,
+    },
 }
 
 impl KeySet {
     fn new(keys: &RecordBatch) -> Result<Self, ArrowError> {
+        if let [column] = keys.columns()
+            && column.data_type().is_signed_integer()
+        {
+            let column = cast(column, &DataType::Int64)?;
+            let numbers = column.as_primitive::<Int64Type>();
+            return Ok(Self::Numbers { keys: numbers.iter().flatten().collect(), null: numbers.null_count() > 0 });
+        }
         let types = keys.schema().fields().iter().map(|field| field.data_type().clone()).collect::<Vec<_>>();
         let converter = RowConverter::new(types.iter().cloned().map(SortField::new).collect())?;
         let rows = converter.convert_columns(keys.columns())?;
         let keys = rows.iter().map(|row| row.as_ref().into()).collect();
-        Ok(Self { converter, types, keys })
+        Ok(Self::Rows { converter, types, keys })
     }
 
     fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+        match self {
+            Self::Numbers { keys, null } => keys.is_empty() && !null,
+            Self::Rows { keys, .. } => keys.is_empty(),
+        }
     }
 
     fn hits(&self, batch: &RecordBatch, key: &[String]) -> Result<BooleanArray, ArrowError> {
-        let mut columns = Vec::with_capacity(key.len());
-        for (name, data_type) in key.iter().zip(&self.types) {
-            let column = batch.column(batch.schema().index_of(name)?);
-            columns.push(if column.data_type() == data_type { column.clone() } else { cast(column, data_type)? });
+        let schema = batch.schema();
+        let mut columns = key.iter().map(|name| Ok::<_, ArrowError>(batch.column(schema.index_of(name)?)));
+        match self {
+            Self::Numbers { keys, null } => {
+                let column = columns.next().ok_or_else(|| ArrowError::InvalidArgumentError("no key".into()))??;
+                let column = cast(column, &DataType::Int64)?;
+                let hit = |number: Option<i64>| number.map_or(*null, |number| keys.contains(&number));
+                Ok(column.as_primitive::<Int64Type>().iter().map(|number| Some(hit(number))).collect())
+            }
+            Self::Rows { converter, types, keys } => {
+                let typed = columns.zip(types).map(|(column, data_type)| cast(column?, data_type));
+                let rows = converter.convert_columns(&typed.collect::<Result<Vec<_>, _>>()?)?;
+                Ok(rows.iter().map(|row| Some(keys.contains(row.as_ref()))).collect())
+            }
         }
-        let rows = self.converter.convert_columns(&columns)?;
-        Ok(rows.iter().map(|row| Some(self.keys.contains(row.as_ref()))).collect())
     }
 }

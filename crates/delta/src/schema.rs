@@ -221,6 +221,14 @@ pub(crate) fn cast(column: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowEr
     cast_with_options(column, to, &CastOptions { safe: false, format_options: FormatOptions::default() })
 }
 
+/// A batch with the columns of `schema`, in their order; what comes after them is left out.
+pub(crate) fn with_schema(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, ArrowError> {
+    let columns = batch.columns().iter().zip(schema.fields()).map(|(column, field)| {
+        if column.data_type() == field.data_type() { Ok(column.clone()) } else { cast(column, field.data_type()) }
+    });
+    RecordBatch::try_new(schema.clone(), columns.collect::<Result<Vec<_>, _>>()?)
+}
+
 /// Equal but for names and nullability inside lists, maps and structs, and for how a time zone is spelled.
 fn same_type(left: &DataType, right: &DataType) -> bool {
     match (left, right) {

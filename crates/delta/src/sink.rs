@@ -1,7 +1,7 @@
 //! Epochs into versions.
 
 use crate::Location;
-use crate::files::Files;
+use crate::files::{Files, TARGET_FILE_BYTES};
 use crate::fit::fit;
 use crate::handle::{Handle, is_conflict};
 use crate::merge;
@@ -102,7 +102,7 @@ impl DeltaSink {
         pending: &[StagedEpoch],
         prepared: &mut Prepared,
     ) -> Result<(), TableError> {
-        let mut files = Files::new(&self.handle, &progress.state, &progress.conform);
+        let mut files = Files::new(&self.handle, &progress.state, progress.conform.table(), TARGET_FILE_BYTES)?;
         match self.append_rows(progress, pending, &mut files).await {
             Ok(()) => {
                 prepared.counts.rows_inserted = files.rows;

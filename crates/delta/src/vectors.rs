@@ -27,6 +27,14 @@ pub(crate) fn enabled(state: &DeltaTableState) -> bool {
     state.metadata().configuration().get(ENABLED).is_some_and(|value| value.eq_ignore_ascii_case("true"))
 }
 
+/// What tells one vector from another.
+pub(crate) type Identity = (String, Option<i32>, i64);
+
+pub(crate) fn identity(file: &LogicalFileView) -> Option<Identity> {
+    let vector = file.deletion_vector_descriptor()?;
+    Some((vector.path_or_inline_dv, vector.offset, vector.cardinality))
+}
+
 /// How many rows are gone from a file.
 pub(crate) fn cardinality(file: &LogicalFileView) -> u64 {
     file.deletion_vector_descriptor().map_or(0, |vector| u64::try_from(vector.cardinality).unwrap_or_default())

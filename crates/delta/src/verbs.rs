@@ -1,16 +1,20 @@
 //! Statements as Delta commits.
 //!
-//! The library does the work, but for rows that are marked ([`edits`](crate::edits)); ours are the words, the check of what
-//! it would do wrongly, and the figures.
+//! The library does the work, but for rows that are marked ([`edits`]), compaction ([`compact`]) and columns that are changed
+//! ([`alter`]); ours are the words, the check of what it would do wrongly, and the figures.
 
-use crate::edits::{self, EditError};
+use crate::active::ActiveFiles;
+use crate::alter;
+use crate::compact;
+use crate::edits::{self, Edit, EditError};
 use crate::handle::{Handle, is_conflict};
+use crate::mapping::{self, Change};
 use crate::ownership::OWNER;
 use crate::schema::{delta_columns, table_schema};
 use crate::{DeltaTable, Location};
 use async_trait::async_trait;
 use chrono::Duration;
-use datafusion::common::Column;
+use datafusion::common::{Column, DFSchema};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::DataFrame;
@@ -20,7 +24,9 @@ use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::operations::optimize::OptimizeType;
 use deltalake_core::operations::vacuum::VacuumMode;
+use deltalake_core::operations::write::SchemaMode;
 use deltalake_core::protocol::SaveMode;
+use deltalake_core::table::state::DeltaTableState;
 use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, TableError, TableSpec, Verb};
 use serde_json::json;
 use std::collections::HashMap;
@@ -73,7 +79,7 @@ impl EditableTable for DeltaTable {
         table.load_version(version).await.map_err(|error| self.handle().error("reading the log", error))?;
         let rules = rules(&table);
         let run = Run { table, session, commit: commit(statement) };
-        let done = run.marked_or(self.handle(), statement, verb).await.map_err(|error| match error {
+        let done = run.run(self.handle(), statement, verb).await.map_err(|error| match error {
             Failed::Told(error) => error,
             Failed::Library(error) => match verb_error(self.handle(), name, error) {
                 TableError::Verb { location, verb, reason } if reason.contains(BROKEN) => {
@@ -141,6 +147,7 @@ impl From<EditError> for Failed {
         match error {
             EditError::Table(error) => Self::Told(error),
             EditError::Plan(error) => Self::Library(error.into()),
+            EditError::Library(error) => Self::Library(error),
             EditError::Refused(reason) => Self::Ours(reason),
         }
     }
@@ -161,41 +168,55 @@ struct Run {
 }
 
 impl Run {
-    /// By marking rows, where the table and the verb are of that kind.
-    async fn marked_or(mut self, handle: &Handle, statement: &str, verb: Verb) -> Outcome {
+    /// What is ours to do is done here, all else by the library.
+    async fn run(mut self, handle: &Handle, statement: &str, verb: Verb) -> Outcome {
         let state = self.table.snapshot()?.clone();
-        let Some(edit) = edits::edit(handle, &state, &self.session, &verb).await? else {
-            return self.verb(verb).await;
-        };
-        let mut figures = match verb {
-            Verb::Merge(_) => {
-                vec![("rows_inserted", edit.inserted), ("rows_updated", edit.updated), ("rows_deleted", edit.deleted)]
+        let done = match &verb {
+            Verb::Delete { .. } | Verb::Update { .. } | Verb::Merge(_) => {
+                match edits::edit(handle, &state, &self.session, &verb).await? {
+                    Some(edit) => Some(marked(handle, &state, statement, &verb, edit).await?),
+                    None => None,
+                }
             }
-            _ => vec![],
+            Verb::Compact { z_order, condition } if z_order.is_empty() => {
+                Some(compacted(handle, &state, &self.session, statement, condition.as_deref()).await?)
+            }
+            Verb::Compact { condition: Some(_), .. } => {
+                return Err(Failed::Ours("ZORDER BY sorts the whole table, so it goes without WHERE".into()));
+            }
+            Verb::RenameColumn { from, to } => {
+                let change = Change::Rename { from, to };
+                let state = alter::change(handle, &state, &self.session, change, commit(statement)).await?;
+                Some((Some(state), Done::default()))
+            }
+            Verb::DropColumn(name) => {
+                let change = Change::Drop(name);
+                let state = alter::change(handle, &state, &self.session, change, commit(statement)).await?;
+                Some((Some(state), Done::default()))
+            }
+            Verb::AddColumns(columns) if mapping::is_mapped(&state) => {
+                let fields = delta_columns(columns).map_err(|error| Failed::Ours(error.to_string()))?;
+                let change = Change::Add(fields);
+                let state = alter::change(handle, &state, &self.session, change, commit(statement)).await?;
+                Some((Some(state), Done::default()))
+            }
+            Verb::WidenColumn { column, to } => {
+                let rows = alter::widened(handle, &state, column, to).await?;
+                let write = self.table.write([]).with_input_plan(rows).with_save_mode(SaveMode::Overwrite);
+                let write = write.with_schema_mode(SchemaMode::Overwrite).with_session_state(self.session);
+                // Rows that others have added since would be lost on the way.
+                let commit = self.commit.with_max_retries(0);
+                return Ok((write.with_commit_properties(commit).await?, Done::default()));
+            }
+            _ => None,
         };
-        figures.extend(files(edit.files_added as usize, edit.files_removed as usize));
-        figures.push(("files_marked", edit.files_marked));
-        let rows = Some(edit.inserted + edit.updated + edit.deleted);
-        if !edit.actions.is_empty() {
-            // What another writer did meanwhile may be in the same files, or be rows that the condition is true for.
-            let told = json!({
-                "numDeletedRows": edit.deleted.to_string(),
-                "numUpdatedRows": edit.updated.to_string(),
-                "numInsertedRows": edit.inserted.to_string(),
-                "numAddedFiles": edit.files_added.to_string(),
-                "numRemovedFiles": edit.files_removed.to_string(),
-                "numDeletionVectorsAdded": edit.files_marked.to_string(),
-            });
-            let metadata = [(STATEMENT, json!(statement)), ("operationMetrics", told)];
-            let metadata = metadata.map(|(name, value)| (name.to_string(), value));
-            let properties = CommitProperties::default().with_max_retries(0).with_metadata(metadata);
-            let committed = CommitBuilder::from(properties)
-                .with_actions(edit.actions)
-                .build(Some(&state), handle.log_store.clone(), edit.operation)
-                .await?;
-            self.table.state = Some(committed.snapshot());
+        match done {
+            None => self.verb(verb).await,
+            Some((newest, done)) => {
+                self.table.state = Some(newest.unwrap_or(state));
+                Ok((self.table, done))
+            }
         }
-        Ok((self.table, Done { rows, figures, version: 0 }))
     }
 
     async fn verb(self, verb: Verb) -> Outcome {
@@ -231,11 +252,8 @@ impl Run {
                 let table = self.table.add_columns().with_fields(fields).with_commit_properties(self.commit).await?;
                 Ok((table, Done::default()))
             }
-            Verb::RenameColumn { .. } | Verb::DropColumn(_) => Err(Failed::Ours(
-                "columns are renamed and dropped by column mapping, which is read and not written".into(),
-            )),
-            Verb::WidenColumn { .. } => {
-                Err(Failed::Ours("types are widened by the table feature typeWidening, which is not written".into()))
+            Verb::RenameColumn { .. } | Verb::DropColumn(_) | Verb::WidenColumn { .. } => {
+                Err(Failed::Ours("this is not the library's".into()))
             }
             Verb::DropNotNull(column) => {
                 let altered = self.table.drop_column_not_null().with_column(column).with_commit_properties(self.commit);
@@ -255,9 +273,9 @@ impl Run {
                 let altered = self.table.set_tbl_properties().with_properties(properties);
                 Ok((altered.with_commit_properties(self.commit).await?, Done::default()))
             }
-            Verb::Compact { z_order } => {
-                let kind = if z_order.is_empty() { OptimizeType::Compact } else { OptimizeType::ZOrder(z_order) };
-                let optimize = self.table.optimize().with_type(kind).with_commit_properties(self.commit);
+            Verb::Compact { z_order, .. } => {
+                let optimize = self.table.optimize().with_type(OptimizeType::ZOrder(z_order));
+                let optimize = optimize.with_commit_properties(self.commit);
                 let (table, metrics) = optimize.await?;
                 let figures = files(metrics.num_files_added as usize, metrics.num_files_removed as usize);
                 Ok((table, Done { figures, ..Done::default() }))
@@ -359,9 +377,85 @@ impl Run {
     }
 }
 
+/// Commits rows that are marked. The state afterwards, none when there was nothing to do.
+async fn marked(
+    handle: &Handle,
+    state: &DeltaTableState,
+    statement: &str,
+    verb: &Verb,
+    edit: Edit,
+) -> Result<(Option<DeltaTableState>, Done), Failed> {
+    let mut figures = match verb {
+        Verb::Merge(_) => {
+            vec![("rows_inserted", edit.inserted), ("rows_updated", edit.updated), ("rows_deleted", edit.deleted)]
+        }
+        _ => vec![],
+    };
+    figures.extend(files(edit.files_added as usize, edit.files_removed as usize));
+    figures.push(("files_marked", edit.files_marked));
+    let done = Done { rows: Some(edit.inserted + edit.updated + edit.deleted), figures, version: 0 };
+    if edit.actions.is_empty() {
+        return Ok((None, done));
+    }
+    let told = json!({
+        "numDeletedRows": edit.deleted.to_string(),
+        "numUpdatedRows": edit.updated.to_string(),
+        "numInsertedRows": edit.inserted.to_string(),
+        "numAddedFiles": edit.files_added.to_string(),
+        "numRemovedFiles": edit.files_removed.to_string(),
+        "numDeletionVectorsAdded": edit.files_marked.to_string(),
+    });
+    let committed = CommitBuilder::from(commit_with(statement, told))
+        .with_actions(edit.actions)
+        .build(Some(state), handle.log_store.clone(), edit.operation)
+        .await?;
+    Ok((Some(committed.snapshot()), done))
+}
+
+async fn compacted(
+    handle: &Handle,
+    state: &DeltaTableState,
+    session: &SessionState,
+    statement: &str,
+    condition: Option<&str>,
+) -> Result<(Option<DeltaTableState>, Done), Failed> {
+    let only = match condition {
+        None => None,
+        Some(condition) => {
+            let schema =
+                DFSchema::try_from(state.snapshot().arrow_schema().as_ref().clone()).map_err(EditError::Plan)?;
+            let parsed = session.create_logical_expr(condition, &schema).map_err(EditError::Plan)?;
+            let partitions = state.metadata().partition_columns();
+            if let Some(other) = parsed.column_refs().iter().find(|column| !partitions.contains(&column.name)) {
+                let reason =
+                    format!("the table is not partitioned by '{}', and whole files are put together", other.name);
+                return Err(Failed::Ours(reason));
+            }
+            let active = ActiveFiles::of(handle, state).map_err(EditError::Table)?;
+            Some(edits::holding(handle, state, session, &active, condition).await?)
+        }
+    };
+    let properties = |added: u64, removed: u64| {
+        let told = json!({ "numAddedFiles": added.to_string(), "numRemovedFiles": removed.to_string() });
+        commit_with(statement, told)
+    };
+    let done = compact::compact(handle, state, only.as_ref(), condition.map(str::to_owned), properties).await?;
+    let figures = files(done.files_added as usize, done.files_removed as usize);
+    Ok((done.state, Done { figures, ..Done::default() }))
+}
+
 fn commit(statement: &str) -> CommitProperties {
-    let statement = [(STATEMENT.to_string(), serde_json::Value::from(statement))];
+    let statement = [(STATEMENT.to_string(), json!(statement))];
     CommitProperties::default().with_max_retries(COMMIT_ATTEMPTS).with_metadata(statement)
+}
+
+/// For what is ours, with the figures that a history shows: not tried again where another writer was quicker, whose rows
+/// may be in the same files or be some that the condition is true for.
+fn commit_with(statement: &str, told: serde_json::Value) -> CommitProperties {
+    let metadata = [(STATEMENT, json!(statement)), ("operationMetrics", told)];
+    CommitProperties::default()
+        .with_max_retries(0)
+        .with_metadata(metadata.map(|(name, value)| (name.to_string(), value)))
 }
 
 fn files(added: usize, removed: usize) -> Vec<(&'static str, u64)> {

@@ -55,7 +55,7 @@ pub async fn random_verb(table: &DeltaTable, rng: &SeededRng) {
             Verb::Update { assignments: pairs(&[("key", "\"key\" + 1")]), condition: Some(format!("\"key\" = {key}")) }
         }
         5 => Verb::Overwrite(values(&session, &format!("({key}, 'o'), ({key}, 'o')")).await),
-        6 => Verb::Compact { z_order: vec![] },
+        6 => Verb::Compact { z_order: vec![], condition: None },
         7 if newest > 0 => Verb::Restore { version: below(newest) as i64 },
         _ => Verb::Append(values(&session, "(1, 'a')").await),
     };
@@ -93,7 +93,7 @@ async fn rows_that_only_move_between_files_cancel() {
     let table = created(&store, &[]).await;
     append(&table, "(1, 'a')").await;
     append(&table, "(2, 'b')").await;
-    apply(&table, Verb::Compact { z_order: vec![] }).await.unwrap();
+    apply(&table, Verb::Compact { z_order: vec![], condition: None }).await.unwrap();
     assert!(net(&table, Some(2), 3).await.is_empty());
     assert_eq!(files(&store).await, 1, "it did compact");
 }

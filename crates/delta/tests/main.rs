@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod append;
+mod columns;
 mod crash;
 mod feed;
 mod merge;

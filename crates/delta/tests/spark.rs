@@ -1,8 +1,9 @@
 //! Tables beside Apache Spark, in both directions, when `RIVERMERE_SPARK` names the folder where it is installed
 //! (`cargo xtask test --full` does).
 
-use crate::verbs::{MARKED, append, apply, apply_with, created_with, delete, pairs, values};
+use crate::verbs::{KINDS, MARKED, append, apply, apply_with, created_with, delete, pairs, plan, values};
 use crate::world::*;
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::prelude::SessionContext;
 use futures::StreamExt as _;
 use object_store::ObjectStore;
@@ -158,4 +159,41 @@ async fn spark_reads_every_version_of_a_marking_sink_and_commits_in_between() {
     let now = rows(&store).await;
     assert_eq!(now.len(), 29);
     assert_eq!(spark(&installed, &path, "show()").concat(), now);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spark_reads_columns_that_were_renamed_dropped_and_widened() {
+    let Some(installed) = installed() else { return };
+    for (partitioned_by, properties) in KINDS {
+        let (_folder, store, path) = place();
+        let table = created_with(&store, partitioned_by, properties).await;
+        append(&table, "(1, 'a'), (2, 'b'), (3, 'c')").await;
+        apply(&table, Verb::RenameColumn { from: "value".into(), to: "name".into() }).await.unwrap();
+        let more = Arc::new(Schema::new(vec![Field::new("more", DataType::Int64, true)]));
+        apply(&table, Verb::AddColumns(more.clone())).await.unwrap();
+        let session = SessionContext::new();
+        let row = plan(&session, "SELECT CAST(4 AS BIGINT) AS key, 'd' AS name, CAST(40 AS BIGINT) AS more").await;
+        apply_with(&session, &table, Verb::Append(row)).await.unwrap();
+        apply(&table, Verb::DropColumn("more".into())).await.unwrap();
+        apply(&table, Verb::AddColumns(more)).await.unwrap();
+        apply(&table, delete("\"name\" = 'b'")).await.unwrap();
+        apply(&table, Verb::Compact { z_order: vec![], condition: None }).await.unwrap();
+        let newest = table.version().await.unwrap();
+        let script = format!(
+            "for version in range(1, {newest} + 1): show(version)
+spark.sql(f\"INSERT INTO {{t}} VALUES (5, 'e', 50)\")
+spark.sql(f\"ALTER TABLE {{t}} RENAME COLUMN key TO id\")
+spark.sql(f\"UPDATE {{t}} SET more = 7 WHERE name = 'd'\")
+show()
+print('ROWS ' + json.dumps(spark.table(t).filter('id = 4').columns))
+"
+        );
+        let shown = spark(&installed, &path, &script);
+        for version in 1..=newest {
+            assert_eq!(shown[version as usize - 1], rows_at(&store, Some(version)).await, "version {version}");
+        }
+        assert_eq!(shown[newest as usize], rows(&store).await, "{partitioned_by:?}, {properties:?}");
+        assert_eq!(rows(&store).await, ["1=a=null", "3=c=null", "4=d=7", "5=e=50"]);
+        assert_eq!(shown[newest as usize + 1], ["id", "name", "more"]);
+    }
 }

@@ -218,7 +218,7 @@ async fn marks_outlive_compaction_restore_and_clean_up() {
     let clean = Verb::Clean { everything: true, retain_hours: Some(0), dry_run: false };
     apply(&table, clean.clone()).await.unwrap();
     assert_eq!(rows(&store).await, ["1=a", "4=d"], "the vector in use was not cleaned up");
-    apply(&table, Verb::Compact { z_order: vec![] }).await.unwrap();
+    apply(&table, Verb::Compact { z_order: vec![], condition: None }).await.unwrap();
     assert_eq!(rows(&store).await, ["1=a", "4=d"]);
     assert!(marked(&store).await.values().all(|marks| *marks == 0), "compaction leaves out what is gone");
     append(&table, "(5, 'e'), (6, 'f')").await;

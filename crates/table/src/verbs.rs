@@ -43,7 +43,7 @@ pub enum Verb {
         to: String,
     },
     DropColumn(String),
-    /// Gives a column a wider type.
+    /// Gives a column a wider type, which holds every value of the old one.
     WidenColumn {
         column: String,
         to: DataType,
@@ -59,9 +59,11 @@ pub enum Verb {
         if_exists: bool,
     },
     SetProperties(Vec<(String, String)>),
-    /// Puts small files together; with columns, sorts along a curve through them. Rows stay the same.
+    /// Puts small files together, without the rows that are only marked as deleted; with columns, sorts along a curve through them. Rows stay the same.
     Compact {
         z_order: Vec<String>,
+        /// Only the partitions for which it is true.
+        condition: Option<String>,
     },
     /// Removes files that no version of the last `retain_hours` names; the table's own retention when that is left out.
     Clean {

@@ -122,10 +122,11 @@ async fn planned(
         }
         LakeVerb::Merge(merge) => Verb::Merge(Box::new(merged(running, merge, &columns, found, parsed).await?)),
         LakeVerb::Alter(alteration) => altered(alteration, &columns, found, parsed)?,
-        LakeVerb::Optimize { z_order } => {
+        LakeVerb::Optimize { z_order, condition } => {
             let columns = z_order.iter().map(|column| known(&columns, &column.value, &found.name));
             Verb::Compact {
                 z_order: columns.map(|field| Ok(field?.name().clone())).collect::<Result<_, SqlProblem>>()?,
+                condition: condition.as_ref().map(text).transpose()?,
             }
         }
         LakeVerb::Vacuum { full, retain_hours, dry_run } => {

@@ -49,7 +49,7 @@ pub enum LakeVerb {
     /// `ALTER TABLE t …`
     Alter(Alteration),
     /// `OPTIMIZE t [ZORDER BY (c, …)]`
-    Optimize { z_order: Vec<Ident> },
+    Optimize { z_order: Vec<Ident>, condition: Option<Expr> },
     /// `VACUUM t [LITE | FULL] [RETAIN n HOURS] [DRY RUN]`
     Vacuum { full: bool, retain_hours: Option<u64>, dry_run: bool },
     /// `DESCRIBE HISTORY t [LIMIT n]`
@@ -313,6 +313,10 @@ impl Reader<'_> {
     pub(super) fn optimize(&mut self) -> Result<LakeStatement, Failure> {
         let _ = self.word("TABLE");
         let target = self.target()?;
+        let condition = match self.parser.parse_keyword(Keyword::WHERE) {
+            true => Some(self.parser.parse_expr()?),
+            false => None,
+        };
         let z_order = if self.word("ZORDER") {
             self.parser.expect_keyword(Keyword::BY)?;
             if self.parser.peek_token_ref().token == Token::LParen {
@@ -324,7 +328,7 @@ impl Reader<'_> {
             vec![]
         };
         let z_order = z_order.iter().map(normalise).collect();
-        Ok(LakeStatement { target, verb: LakeVerb::Optimize { z_order } })
+        Ok(LakeStatement { target, verb: LakeVerb::Optimize { z_order, condition } })
     }
 
     /// After `VACUUM`.
