@@ -43,8 +43,8 @@ async fn a_table_is_made_changed_and_read_at_its_versions() {
             {"item": "rice", "n": 2, "place": null}
         ]),
     );
-    assert_eq!(ok(&assembly, "UPDATE stock SET n = n + 10, place = 'C' WHERE place = 'A'")[0]["rows"], 2);
-    assert_eq!(ok(&assembly, "DELETE FROM stock WHERE N > 14")[0]["rows"], 1);
+    assert_eq!(ok(&assembly, "UPDATE stock SET n = stock.n + 10, place = 'C' WHERE stock.place = 'A'")[0]["rows"], 2);
+    assert_eq!(ok(&assembly, "DELETE FROM stock AS s WHERE s.N > 14")[0]["rows"], 1);
     // A join with what lives in a topic, in one statement.
     ok(&assembly, "INSERT INTO orders VALUES (1, 'tea', 4.0), (2, 'bread', 1.0), (3, 'oil', 100.0)");
     let merged = ok(
@@ -300,5 +300,36 @@ async fn python_reads_what_statements_left_and_they_read_what_it_wrote() {
     command.args(["-c", PYTHON]).arg(&place);
     assert_eq!(succeed(&mut command, Duration::from_secs(60)), "['a=10', 'b=2']\n");
     holds(&assembly, "SELECT * FROM stock", json!([{"item": "a", "n": 10}, {"item": "python", "n": 9}]));
+    stop(assembly).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_files_of_a_stored_view_are_put_together_unasked() {
+    let folder = tempfile::tempdir().unwrap();
+    write_project(
+        folder.path(),
+        "CREATE TABLE orders (id BIGINT NOT NULL, item TEXT);
+         CREATE MATERIALIZED VIEW kept STORED AS DELTA AS SELECT id, item FROM orders;",
+    );
+    let settings = "name = \"test\"\ncommit_interval_s = 0\nepoch_interval_ms = 20\n";
+    std::fs::write(folder.path().join("rivermere.toml"), settings).unwrap();
+    let data = folder.path().join("data");
+    let assembly = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
+    let mut ids = 0;
+    let history = eventually("the upkeep", || {
+        ids += 1;
+        ok(&assembly, &format!("INSERT INTO orders VALUES ({ids}, 'tea')"));
+        let history = ok(&assembly, "DESCRIBE HISTORY kept");
+        let rows = history.as_array()?;
+        rows.iter().any(|row| row["operation"] == "OPTIMIZE").then(|| rows.len())
+    })
+    .await;
+    assert!(history > 16, "{history}");
+    flush(&assembly).await;
+    holds(
+        &assembly,
+        "SELECT COUNT(*) AS n, SUM(id) AS s FROM delta('lake/kept')",
+        json!([{"n": ids, "s": ids * (ids + 1) / 2}]),
+    );
     stop(assembly).await;
 }

@@ -16,7 +16,6 @@ use datafusion::error::DataFusionError;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::kernel::{Action, LogicalFileView};
 use deltalake_core::protocol::DeltaOperation;
-use deltalake_core::table::config::TablePropertiesExt as _;
 use deltalake_core::table::state::DeltaTableState;
 use futures::StreamExt as _;
 use rivermere_table::TableError;
@@ -38,16 +37,16 @@ pub(crate) struct Compacted {
     pub(crate) files_removed: u64,
 }
 
-/// Puts files of `state` together, those in `only` if it is given.
+/// Puts files of `state` together into files of about `target` bytes, those in `only` if it is given.
 pub(crate) async fn compact(
     handle: &Handle,
     state: &DeltaTableState,
     only: Option<&BTreeSet<u32>>,
+    target: NonZeroU64,
     predicate: Option<String>,
     properties: impl Fn(u64, u64) -> CommitProperties,
 ) -> Result<Compacted, EditError> {
     let active = Arc::new(ActiveFiles::of(handle, state)?);
-    let target = state.table_config().target_file_size();
     let groups = groups(&active, target.get(), only);
     let (mut actions, mut replaced) = (vec![], vec![]);
     let mut files_added = 0;

@@ -33,6 +33,7 @@ use std::sync::Arc;
 const CLAUSE: &str = "__rivermere_clause";
 /// What tells a row of a merge's source from none.
 const SOURCE: &str = "__rivermere_source";
+const CHANGING: &str = "changing the table";
 /// The property by which a table wants to be told what changed.
 const CHANGE_DATA: &str = "delta.enableChangeDataFeed";
 
@@ -62,6 +63,17 @@ pub(crate) enum EditError {
     Library(DeltaTableError),
     /// What the statement asks for cannot be.
     Refused(String),
+}
+
+impl EditError {
+    pub(crate) fn told(self, handle: &Handle) -> TableError {
+        match self {
+            Self::Table(error) => error,
+            Self::Plan(error) => TableError::storage(CHANGING, handle.location.to_string(), error),
+            Self::Library(error) => handle.error(CHANGING, error),
+            Self::Refused(reason) => TableError::InvalidSpec { reason },
+        }
+    }
 }
 
 impl From<TableError> for EditError {

@@ -40,7 +40,7 @@ pub(crate) async fn changes(
     let after = Version::of(handle, to)?;
     let Some(from) = from else {
         let all = after.numbers.values().map(|number| (*number, None)).collect();
-        return rows(handle, after, all, columns, 1).await;
+        return rows(handle, after, all, columns, names_in(to, to, columns), 1).await;
     };
     let before = Version::of(handle, from)?;
     let (mut went, mut came) = (BTreeMap::new(), BTreeMap::new());
@@ -67,8 +67,10 @@ pub(crate) async fn changes(
             came.insert(new, Some(live_numbers(&given_back, is)));
         }
     }
-    let went = rows(handle, before, went, columns, -1).await?;
-    let came = rows(handle, after, came, columns, 1).await?;
+    let names = names_in(from, to, columns);
+    let went = rows(handle, before, went, columns, names, -1).await?;
+    let names = names_in(to, to, columns);
+    let came = rows(handle, after, came, columns, names, 1).await?;
     Ok(went.chain(came).boxed())
 }
 
@@ -100,6 +102,18 @@ impl<'a> Version<'a> {
         let files: Vec<u32> = files.filter(|number| self.vector(*number).is_some()).collect();
         vectors::gone(handle, self.state, &self.active, &files).await
     }
+}
+
+/// What columns of version `to` are called in another one: with column mapping a column may have had another name. One that
+/// is not there yet is null, as every reader of the newer version sees it.
+pub(crate) fn names_in(state: &DeltaTableState, to: &DeltaTableState, columns: &SchemaRef) -> Vec<Option<String>> {
+    let (there, here) = (state.snapshot().schema(), to.snapshot().schema());
+    let name = |field: &FieldRef| {
+        let physical = physical_name(here.field(field.name())?);
+        let mut same = there.fields().filter(|column| physical_name(column) == physical);
+        same.next().map(|column| column.name().clone())
+    };
+    columns.fields().iter().map(name).collect()
 }
 
 /// Whether the newer version still has the columns.
@@ -143,6 +157,7 @@ async fn rows(
     version: Version<'_>,
     files: BTreeMap<u32, Option<RoaringTreemap>>,
     columns: &SchemaRef,
+    names: Vec<Option<String>>,
     weight: i64,
 ) -> Result<RowChanges, TableError> {
     if files.is_empty() {
@@ -153,10 +168,7 @@ async fn rows(
         let location = location.clone();
         move |error: DataFusionError| TableError::storage(READING, location.clone(), error)
     };
-    // A column that is not there yet is null, as every reader of the newer version sees it.
-    let schema = version.state.snapshot().arrow_schema();
-    let there = columns.fields().iter().map(|field| field.name().clone());
-    let there: Vec<String> = there.filter(|name| schema.index_of(name).is_ok()).collect();
+    let there: Vec<String> = names.iter().flatten().cloned().collect();
     let numbers = files.keys().copied().collect();
     let rows = PlacedRows::new(handle, version.state, version.active, numbers, &there).await.map_err(&failed)?;
     let opened = rows.stream().map_err(&failed)?;
@@ -169,7 +181,7 @@ async fn rows(
         let batch = only(&batch.map_err(&failed)?, &files).map_err(&failed)?;
         let count = batch.num_rows();
         let value = |source| TableError::Value { what: "a row".into(), location: location.clone(), source };
-        let rows = picked(&batch, &columns).map_err(value)?;
+        let rows = picked(&batch, &columns, &names).map_err(value)?;
         match weight {
             1 => Ok(Changes::inserts(rows)),
             weight => Changes::with_weights(rows, Int64Array::from_value(weight, count)).map_err(value),
@@ -189,14 +201,15 @@ fn only(batch: &RecordBatch, files: &BTreeMap<u32, Option<RoaringTreemap>>) -> R
     Ok(if keep.true_count() == keep.len() { batch.clone() } else { filter_record_batch(batch, &keep)? })
 }
 
-fn picked(batch: &RecordBatch, columns: &SchemaRef) -> Result<RecordBatch, ArrowError> {
-    let column = |field: &FieldRef| -> Result<ArrayRef, ArrowError> {
-        match batch.column_by_name(field.name()) {
+/// `names` are those that the columns have in the batch.
+fn picked(batch: &RecordBatch, columns: &SchemaRef, names: &[Option<String>]) -> Result<RecordBatch, ArrowError> {
+    let column = |(field, name): (&FieldRef, &Option<String>)| -> Result<ArrayRef, ArrowError> {
+        match name.as_ref().and_then(|name| batch.column_by_name(name)) {
             Some(column) => cast(column, field.data_type()),
             None => Ok(new_null_array(field.data_type(), batch.num_rows())),
         }
     };
-    let picked = columns.fields().iter().map(column).collect::<Result<_, _>>()?;
+    let picked = columns.fields().iter().zip(names).map(column).collect::<Result<_, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
     RecordBatch::try_new_with_options(columns.clone(), picked, &options)
 }

@@ -18,6 +18,8 @@ use std::sync::Arc;
 
 /// Files are closed at about this size. A merge rewrites whole files, so they are smaller than a batch engine's.
 pub(crate) const TARGET_FILE_BYTES: NonZeroU64 = NonZeroU64::MIN.saturating_add(32 * 1024 * 1024 - 1);
+/// Below this a file counts as small.
+pub(crate) const SMALL_FILE_BYTES: i64 = TARGET_FILE_BYTES.get() as i64 / 8;
 /// Rows of a row group at most; the writer holds one row group in memory.
 const ROW_GROUP_ROWS: usize = 256 * 1024;
 /// Rows handed to the encoder at once.

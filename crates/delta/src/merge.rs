@@ -10,7 +10,7 @@
 //! files in proportion to the rows without separate maintenance.
 
 use crate::active::ActiveFiles;
-use crate::files::{Files, TARGET_FILE_BYTES};
+use crate::files::{Files, SMALL_FILE_BYTES, TARGET_FILE_BYTES};
 use crate::handle::Handle;
 use crate::rows::{FILE_COLUMN, PlacedRows};
 use crate::schema::{Conform, with_schema};
@@ -33,8 +33,6 @@ use rivermere_table::{TableError, net};
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
-/// Below this a file counts as small.
-const SMALL_FILE_BYTES: i64 = TARGET_FILE_BYTES.get() as i64 / 8;
 /// Small files that are left alone.
 const SMALL_FILES_KEPT: usize = 8;
 /// Small files rewritten by one merge at most.

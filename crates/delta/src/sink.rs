@@ -1,7 +1,9 @@
 //! Epochs into versions.
 
 use crate::Location;
-use crate::files::{Files, TARGET_FILE_BYTES};
+use crate::compact::compact;
+use crate::edits::EditError;
+use crate::files::{Files, SMALL_FILE_BYTES, TARGET_FILE_BYTES};
 use crate::fit::fit;
 use crate::handle::{Handle, is_conflict};
 use crate::merge;
@@ -9,13 +11,14 @@ use crate::ownership;
 use crate::schema::Conform;
 use async_trait::async_trait;
 use deltalake_core::kernel::Action;
-use deltalake_core::kernel::transaction::CommitBuilder;
+use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::protocol::{DeltaOperation, OutputMode};
 use deltalake_core::table::state::DeltaTableState;
 use deltalake_core::{DeltaResult, DeltaTableError};
 use rivermere_base::{Changes, CrashPoint, Epoch};
 use rivermere_table::{Committed, SinkMode, SinkSpec, StagedEpoch, TableError, TableSink, net};
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use tokio::sync::Mutex;
 
 /// Attempts of one call before other writers are given way.
@@ -262,6 +265,49 @@ impl TableSink for DeltaSink {
         }
         Err(TableError::Conflict { location: self.handle.location.to_string(), attempts: MAX_ATTEMPTS })
     }
+
+    async fn maintain(&self) -> Result<u64, TableError> {
+        let mut progress = self.progress.lock().await;
+        let crumbs = crumbs(&progress.state);
+        if crumbs.is_empty() {
+            return Ok(0);
+        }
+        let properties = |added: u64, removed: u64| {
+            let told = json!({ "numAddedFiles": added.to_string(), "numRemovedFiles": removed.to_string() });
+            CommitProperties::default()
+                .with_cleanup_expired_logs(Some(false))
+                .with_metadata([("operationMetrics".to_string(), told), ("auto".to_string(), Value::Bool(true))])
+        };
+        let state = progress.state.clone();
+        let compacted = compact(&self.handle, &state, Some(&crumbs), TARGET_FILE_BYTES, None, properties).await;
+        let done = match compacted {
+            Ok(compacted) => compacted.files_removed,
+            // Others were quicker, and the next time is soon.
+            Err(EditError::Table(TableError::Conflict { .. })) => 0,
+            Err(error) => return Err(error.told(&self.handle)),
+        };
+        self.refresh(&mut progress).await?;
+        Ok(done)
+    }
+}
+
+/// Small files that a table may have before they are put together, and how many are at a time: some seconds' work.
+const SMALL_FILES_KEPT: usize = 16;
+const SMALL_FILES_AT_ONCE: usize = 64;
+/// The property by which a table is left as it is.
+const AUTO_COMPACT: &str = "delta.autoOptimize.autoCompact";
+
+/// The files to be put together, none while there are few.
+fn crumbs(state: &DeltaTableState) -> BTreeSet<u32> {
+    let configuration = state.metadata().configuration();
+    if configuration.get(AUTO_COMPACT).is_some_and(|value| value.eq_ignore_ascii_case("false")) {
+        return BTreeSet::new();
+    }
+    let log = state.log_data();
+    let files = (0_u32..).zip(log.iter());
+    let small = files.filter(|(_, file)| file.size() < SMALL_FILE_BYTES).map(|(number, _)| number);
+    let small: BTreeSet<u32> = small.take(SMALL_FILES_AT_ONCE).collect();
+    if small.len() > SMALL_FILES_KEPT { small } else { BTreeSet::new() }
 }
 
 impl Prepared {

@@ -147,6 +147,10 @@ impl Table for DeltaTable {
         Ok(self.at(version).await?.metadata().id().to_string())
     }
 
+    async fn names_in(&self, version: i64, to: i64, columns: &SchemaRef) -> Result<Vec<Option<String>>, TableError> {
+        Ok(feed::names_in(&self.at(version).await?, &self.at(to).await?, columns))
+    }
+
     async fn changes(&self, from: Option<i64>, to: i64, columns: &SchemaRef) -> Result<RowChanges, TableError> {
         let to = self.at(to).await?;
         let mut followed = self.followed.lock().await;

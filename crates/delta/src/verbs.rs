@@ -26,6 +26,7 @@ use deltalake_core::operations::optimize::OptimizeType;
 use deltalake_core::operations::vacuum::VacuumMode;
 use deltalake_core::operations::write::SchemaMode;
 use deltalake_core::protocol::SaveMode;
+use deltalake_core::table::config::TablePropertiesExt as _;
 use deltalake_core::table::state::DeltaTableState;
 use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, TableError, TableSpec, Verb};
 use serde_json::json;
@@ -435,11 +436,12 @@ async fn compacted(
             Some(edits::holding(handle, state, session, &active, condition).await?)
         }
     };
+    let target = state.table_config().target_file_size();
     let properties = |added: u64, removed: u64| {
         let told = json!({ "numAddedFiles": added.to_string(), "numRemovedFiles": removed.to_string() });
         commit_with(statement, told)
     };
-    let done = compact::compact(handle, state, only.as_ref(), condition.map(str::to_owned), properties).await?;
+    let done = compact::compact(handle, state, only.as_ref(), target, condition.map(str::to_owned), properties).await?;
     let figures = files(done.files_added as usize, done.files_removed as usize);
     Ok((done.state, Done { figures, ..Done::default() }))
 }

@@ -4,6 +4,7 @@ use crate::verbs::{KINDS, MARKED, append, apply, apply_with, created_with, delet
 use crate::world::*;
 use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::prelude::SessionContext;
+use futures::StreamExt as _;
 use rivermere_delta::DeltaTable;
 use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, Table, TableError, TableSpec, Verb};
 use std::sync::Arc;
@@ -231,4 +232,30 @@ async fn only_the_partitions_that_are_asked_for_are_put_together() {
     let nothing = apply(&table, of("\"value\" = 'a'")).await.unwrap();
     assert_eq!(nothing.version, table.version().await.unwrap());
     assert_eq!(rows(&store).await, ["1=a", "2=a", "3=b", "4=b", "5=null", "6=null"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_versions_changed_is_told_with_the_values_of_columns_that_had_other_names() {
+    for properties in [&[][..], MARKED] {
+        let store = memory();
+        let table = created_with(&store, &[], properties).await;
+        append(&table, "(1, 'a'), (2, 'b')").await;
+        let before = table.version().await.unwrap();
+        apply(&table, rename("value", "name")).await.unwrap();
+        apply(&table, delete("\"key\" = 1")).await.unwrap();
+        let now = table.version().await.unwrap();
+        let columns = table.schema().await.unwrap();
+        let names = table.names_in(before, now, &columns).await.unwrap();
+        assert_eq!(names, [Some("key".to_string()), Some("value".to_string())]);
+        let mut changes = table.changes(Some(before), now, &columns).await.unwrap();
+        let mut net = std::collections::BTreeMap::<String, i64>::new();
+        while let Some(part) = changes.next().await {
+            let part = part.unwrap();
+            for row in 0..part.num_rows() {
+                *net.entry(text(&[part.batch().slice(row, 1)]).remove(0)).or_default() += part.weight(row);
+            }
+        }
+        net.retain(|_, weight| *weight != 0);
+        assert_eq!(net.into_iter().collect::<Vec<_>>(), [("1=a".to_string(), -1)]);
+    }
 }

@@ -174,6 +174,41 @@ async fn marks_survive_a_failure_at_every_write() {
     survives(marking(), marking_epochs(), &["1=e", "3=d", "5=x", "6=y", "7=z"]).await;
 }
 
+/// Sixteen small files are there; the epochs after them find upkeep to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn upkeep_survives_a_failure_at_every_write() {
+    let epochs: Vec<StagedEpoch> = (1..=20).map(|number| epoch(number, &format!("+{number}=a"))).collect();
+    let mut expected: Vec<String> = (1..=20).map(|number| format!("{number}=a")).collect();
+    expected.sort();
+    async fn one_by_one(store: &Arc<dyn ObjectStore>, epochs: &[StagedEpoch]) -> Result<u64, TableError> {
+        let sink = open(store, append()).await?;
+        let mut put_together = 0;
+        for staged in epochs {
+            sink.commit(vec![staged.clone()]).await?;
+            put_together += sink.maintain().await?;
+        }
+        Ok(put_together)
+    }
+    for failure in [Failure::CrashBefore, Failure::CrashAfter, Failure::LostAnswer, Failure::Full] {
+        let mut points = 0;
+        loop {
+            let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+            assert_eq!(one_by_one(&store, &epochs[..16]).await.unwrap(), 0);
+            let breaking = Breaking::new(&store, points, failure);
+            let first = one_by_one(&(breaking.clone() as Arc<dyn ObjectStore>), &epochs[16..]).await;
+            one_by_one(&store, &epochs[16..]).await.unwrap();
+            assert_eq!(rows(&store).await, expected, "{failure:?} at write {points}");
+            if !breaking.has_broken() {
+                assert_eq!(first.unwrap(), 17);
+                assert_eq!(files(&store).await, 4);
+                break;
+            }
+            points += 1;
+        }
+        assert!(points >= 8, "{points} points");
+    }
+}
+
 /// The same process goes on after an answer was lost and the look-up failed as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_and_a_failed_look_up_do_not_publish_twice() {

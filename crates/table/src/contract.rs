@@ -129,6 +129,15 @@ pub trait TableSink: Send + Sync {
     /// # Errors
     /// [`TableError::is_retryable`] tells whether repeating can help.
     async fn commit(&self, epochs: Vec<StagedEpoch>) -> Result<Committed, TableError>;
+
+    /// A bounded piece of the table's upkeep, cheap when there is none: to be called between commits, whose way it is in.
+    /// Answers how many files it put together. Rows and the marker stay as they are.
+    ///
+    /// # Errors
+    /// Nothing is lost by one, and nothing need be done about it: it is tried again with a later commit.
+    async fn maintain(&self) -> Result<u64, TableError> {
+        Ok(0)
+    }
 }
 
 /// One version of a table, newest first in [`Table::history`].
@@ -171,6 +180,13 @@ pub trait Table: Send + Sync {
 
     /// What tells the table apart, at `version`, from another one that was made at the same place.
     async fn id(&self, version: i64) -> Result<String, TableError>;
+
+    /// What columns that version `to` has are called in `version`, in the order of `columns`; `None` where there is no such
+    /// column. A format that renames columns without touching their files knows them by something else than their names.
+    ///
+    /// # Errors
+    /// [`TableError::MissingVersion`] when a version is forgotten.
+    async fn names_in(&self, version: i64, to: i64, columns: &SchemaRef) -> Result<Vec<Option<String>>, TableError>;
 
     /// How the rows of version `from` (none, without it) become those of version `to`, with the columns of `columns` by
     /// their names and in its types. In any order and not consolidated: a row that only moved to another file comes and

@@ -69,7 +69,9 @@ impl Lake {
                 parts.push(part);
             }
             let net = netted(&own, &parts).map_err(|error| error.to_string())?;
-            let batch = listed(&net, &told, version, times.get(&version).copied());
+            let mut names = table.names_in(version, last, &schema).await.map_err(|error| error.to_string())?;
+            names.resize(told.fields().len(), None);
+            let batch = listed(&net, &told, &names, version, times.get(&version).copied());
             let batch = batch.map_err(|error| error.to_string())?;
             batches.push(batch);
         }
@@ -103,7 +105,15 @@ async fn columns(table: &DeltaTable, version: i64) -> Result<SchemaRef, String> 
 }
 
 /// A row for each time that one came or went, deletions first.
-fn listed(net: &Changes, told: &SchemaRef, version: i64, time_ms: Option<i64>) -> Result<RecordBatch, ArrowError> {
+///
+/// `names` are what the columns of `told` are called in the changes.
+fn listed(
+    net: &Changes,
+    told: &SchemaRef,
+    names: &[Option<String>],
+    version: i64,
+    time_ms: Option<i64>,
+) -> Result<RecordBatch, ArrowError> {
     let (mut indices, mut kinds) = (vec![], vec![]);
     for (sign, kind) in [(-1, "delete"), (1, "insert")] {
         for row in 0..net.num_rows() {
@@ -114,12 +124,12 @@ fn listed(net: &Changes, told: &SchemaRef, version: i64, time_ms: Option<i64>) -
     }
     let rows = take_record_batch(net.batch(), &UInt64Array::from(indices))?;
     let count = kinds.len();
-    let columns = told.fields().iter().map(|field| -> Result<ArrayRef, ArrowError> {
+    let columns = told.fields().iter().zip(names).map(|(field, name)| -> Result<ArrayRef, ArrowError> {
         Ok(match field.name().as_str() {
             KIND => Arc::new(StringArray::from(kinds.clone())),
             VERSION => Arc::new(Int64Array::from_value(version, count)),
             TIME => Arc::new(TimestampMicrosecondArray::from(vec![time_ms.map(|ms| ms * 1_000); count])),
-            name => match rows.column_by_name(name) {
+            _ => match name.as_ref().and_then(|name| rows.column_by_name(name)) {
                 Some(column) if column.data_type() == field.data_type() => column.clone(),
                 Some(column) => arrow::compute::cast(column, field.data_type())?,
                 None => new_null_array(field.data_type(), count),
@@ -135,7 +145,7 @@ mod tests {
 
     #[test]
     fn rows_are_listed_as_often_as_they_came_or_went() {
-        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
+        let schema = Arc::new(Schema::new(vec![Field::new("was", DataType::Int64, true)]));
         let batch = RecordBatch::try_new(schema, vec![Arc::new(Int64Array::from(vec![7, 8]))]).unwrap();
         let net = Changes::with_weights(batch, Int64Array::from(vec![2, -1])).unwrap();
         let told = Arc::new(Schema::new(vec![
@@ -145,8 +155,10 @@ mod tests {
             Field::new(VERSION, DataType::Int64, false),
             Field::new(TIME, DataType::Timestamp(TimeUnit::Microsecond, None), true),
         ]));
-        let shown =
-            arrow::util::pretty::pretty_format_batches(&[listed(&net, &told, 3, Some(1_000)).unwrap()]).unwrap();
+        // The first column was called otherwise then.
+        let names = [Some("was".to_string()), None, None, None, None];
+        let shown = arrow::util::pretty::pretty_format_batches(&[listed(&net, &told, &names, 3, Some(1_000)).unwrap()])
+            .unwrap();
         let rows: Vec<String> = shown.to_string().lines().skip(3).map(|line| line.replace(' ', "")).collect();
         assert_eq!(
             rows[..3],

@@ -150,13 +150,15 @@ impl Reader<'_> {
         let (FromTable::WithFromKeyword(tables) | FromTable::WithoutKeyword(tables)) = &delete.from;
         let [table] = tables.as_slice() else { return Err(self.plain("DELETE is from one table").into()) };
         let (target, alias) = self.target_of(table)?;
-        if alias.is_some() || delete.using.is_some() || delete.returning.is_some() || delete.limit.is_some() {
+        if delete.using.is_some() || delete.returning.is_some() || delete.limit.is_some() {
             return Err(self
-                .plain("DELETE FROM table [WHERE condition] is all there is")
+                .plain("DELETE FROM table [AS name] [WHERE condition] is all there is")
                 .hint("with another relation beside it: MERGE INTO … WHEN MATCHED THEN DELETE")
                 .into());
         }
-        Ok(LakeStatement { target, verb: LakeVerb::Delete { condition: delete.selection } })
+        let mut condition = delete.selection;
+        unqualify(&mut condition, &target, alias);
+        Ok(LakeStatement { target, verb: LakeVerb::Delete { condition } })
     }
 
     pub(super) fn update(&mut self) -> Result<LakeStatement, Failure> {
@@ -165,14 +167,19 @@ impl Reader<'_> {
             return Err(self.unexpected("UPDATE").into());
         };
         let (target, alias) = self.target_of(&update.table)?;
-        if alias.is_some() || update.from.is_some() || update.returning.is_some() || update.limit.is_some() {
+        if update.from.is_some() || update.returning.is_some() || update.limit.is_some() {
             return Err(self
-                .plain("UPDATE table SET column = value, … [WHERE condition] is all there is")
+                .plain("UPDATE table [AS name] SET column = value, … [WHERE condition] is all there is")
                 .hint("with another relation beside it: MERGE INTO … WHEN MATCHED THEN UPDATE")
                 .into());
         }
-        let assignments = self.assignments(update.assignments)?;
-        Ok(LakeStatement { target, verb: LakeVerb::Update { assignments, condition: update.selection } })
+        let mut assignments = self.assignments(update.assignments)?;
+        let mut condition = update.selection;
+        unqualify(&mut condition, &target, alias.clone());
+        for (_, value) in &mut assignments {
+            unqualify(value, &target, alias.clone());
+        }
+        Ok(LakeStatement { target, verb: LakeVerb::Update { assignments, condition } })
     }
 
     /// After `MERGE`. Read here and not by sqlparser, which knows neither `UPDATE SET *` nor `INSERT *`.
@@ -542,6 +549,32 @@ fn quoted(argument: &str) -> Option<String> {
         Value::SingleQuotedString(text) => Some(text),
         _ => None,
     }
+}
+
+/// Takes the one table's name, or the name that it was given instead, off its columns.
+fn unqualify(expr: &mut impl VisitMut, target: &Target, alias: Option<Ident>) {
+    struct Of(String);
+
+    impl VisitorMut for Of {
+        type Break = ();
+
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if let Expr::CompoundIdentifier(parts) = expr
+                && let [table, column] = parts.as_slice()
+                && normalise(table).value == self.0
+            {
+                *expr = Expr::Identifier(column.clone());
+            }
+            ControlFlow::Continue(())
+        }
+    }
+
+    let name = match (alias, target) {
+        (Some(alias), _) => alias.value,
+        (None, Target::Name(name)) => name.value.clone(),
+        (None, Target::Place { .. }) => return,
+    };
+    let _ = expr.visit(&mut Of(name));
 }
 
 /// An expression as text that means the same whoever reads it: names that were not quoted are lower case.

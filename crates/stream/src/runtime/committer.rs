@@ -231,6 +231,7 @@ impl Committer {
                 table
             }
         };
+        let committed = !files.is_empty();
         let confirmed = if files.is_empty() {
             table.committed().await.map_err(told)?.unwrap_or_default()
         } else {
@@ -250,6 +251,14 @@ impl Committer {
             sink.waiting.retain(|(epoch, _)| *epoch > confirmed);
             sink.error = None;
         });
+        // Whoever flushes waits for rows, not for upkeep.
+        if committed && !*self.flush.lock() {
+            match table.maintain().await {
+                Ok(0) => {}
+                Ok(files) => tracing::info!(view, files, "small files of the table were put together"),
+                Err(error) => tracing::warn!(view, %error, "the upkeep of the table is put off"),
+            }
+        }
         Ok(())
     }
 }
