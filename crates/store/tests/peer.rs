@@ -29,7 +29,9 @@ pub struct Peer {
 impl Peer {
     /// Starts `xtask/peers/NAME/start.sh` with what is installed, and waits until it is ready.
     pub fn start(name: &str, installed: &Path) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().find(|path| path.join("xtask").is_dir()).unwrap();
+        // Cargo says it when it runs the tests, too: the binary may be from another checkout with the same target folder.
+        let own = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let root = Path::new(&own).ancestors().find(|path| path.join("xtask").is_dir()).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(folder.path().join("start.log")).unwrap();
         let mut process = Command::new("bash")
