@@ -17,6 +17,9 @@ use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+/// The property by which a table says which columns have statistics.
+const STATISTICS: &str = "delta.dataSkippingStatsColumns";
+
 /// Commits a change of the columns and nothing else.
 pub(crate) async fn change(
     handle: &Handle,
@@ -63,6 +66,14 @@ fn free(state: &DeltaTableState, session: &SessionState, name: &str) -> Result<(
                 "the constraint '{constraint}' ({check}) names '{name}': drop it first"
             )));
         }
+    }
+    let listed = state.metadata().configuration().get(STATISTICS).map(String::as_str).unwrap_or_default();
+    if listed.split(',').any(|column| column.trim().trim_matches('`') == name) {
+        return Err(EditError::Refused(format!("the property {STATISTICS} names '{name}': set it anew first")));
+    }
+    let told = |error: deltalake_core::kernel::Error| EditError::Refused(error.to_string());
+    if !state.snapshot().schema().get_invariants().map_err(told)?.is_empty() {
+        return Err(EditError::Refused("it has column invariants, whose expressions name columns".into()));
     }
     let generated =
         state.snapshot().schema().get_generated_columns().map_err(|error| EditError::Refused(error.to_string()))?;

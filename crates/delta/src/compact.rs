@@ -54,7 +54,7 @@ pub(crate) async fn compact(
         let added = rewrite(handle, state, &active, group.clone(), target).await?;
         files_added += added.len() as u64;
         for file in group.iter().filter_map(|number| active.get(*number)) {
-            actions.push(Action::Remove(file.remove_action(false)));
+            actions.push(Action::Remove(handle.remove(file, false)?));
             replaced.push((file.path().into_owned(), vectors::identity(file)));
         }
         actions.extend(added.into_iter().map(Action::Add));

@@ -151,6 +151,8 @@ struct Work {
     active: Arc<ActiveFiles>,
     plan: LogicalPlan,
     deeds: Vec<Deed>,
+    /// Whether it is no matter how often a row of the table is matched: it is deleted, whatever matches.
+    may_match_twice: bool,
 }
 
 impl Target<'_> {
@@ -163,7 +165,7 @@ impl Target<'_> {
         let scan = scan(&rows, None)?;
         let condition = self.session.create_logical_expr(condition, scan.schema())?;
         let plan = LogicalPlanBuilder::from(scan).filter(condition)?.project(places(None, lit(0_u8)))?.build()?;
-        Ok(Some(Work { rows, active, plan, deeds: vec![Deed::Delete] }))
+        Ok(Some(Work { rows, active, plan, deeds: vec![Deed::Delete], may_match_twice: false }))
     }
 
     async fn update(
@@ -187,7 +189,8 @@ impl Target<'_> {
         if let Some(condition) = condition {
             plan = plan.filter(self.session.create_logical_expr(condition, &schema)?)?;
         }
-        Ok(Some(Work { rows, active, plan: plan.project(all)?.build()?, deeds: vec![Deed::Update] }))
+        let plan = plan.project(all)?.build()?;
+        Ok(Some(Work { rows, active, plan, deeds: vec![Deed::Update], may_match_twice: false }))
     }
 
     async fn merge(&self, merge: &MergeVerb) -> Result<Option<Work>, EditError> {
@@ -267,7 +270,14 @@ impl Target<'_> {
             }
             out.push(choice(cases.into_iter(), field.data_type().clone())?.alias(field.name()));
         }
-        Ok(Some(Work { rows, active, plan: joined.project(out)?.build()?, deeds }))
+        let matched = |clause: &&MergeClause| {
+            matches!(clause, MergeClause::UpdateMatched { .. } | MergeClause::DeleteMatched { .. })
+        };
+        let mut matched = merge.clauses.iter().filter(matched);
+        let first = matched.next();
+        let may_match_twice =
+            matches!(first, Some(MergeClause::DeleteMatched { condition: None })) && matched.next().is_none();
+        Ok(Some(Work { rows, active, plan: joined.project(out)?.build()?, deeds, may_match_twice }))
     }
 
     fn columns(&self) -> Vec<String> {
@@ -294,35 +304,41 @@ impl Target<'_> {
     }
 
     async fn run(&self, work: Work, operation: DeltaOperation) -> Result<Edit, EditError> {
-        let conform = Conform::new(&self.schema, self.schema.clone(), &self.handle.location.to_string())?;
-        let mut files = Files::new(self.handle, self.state, conform.table(), TARGET_FILE_BYTES)?;
-        match self.fill(&work, operation, &conform, &mut files).await {
-            Ok((mut edit, marks)) => {
-                let seen = work.rows.seen()?;
-                let marked = vectors::write(self.handle, self.state, &work.active, &marks, &seen).await?;
-                let added = files.close().await?;
-                edit.files_added = added.len() as u64;
-                edit.files_marked = marked.adds.len() as u64;
-                edit.files_removed = (marked.removes.len() - marked.adds.len()) as u64;
-                edit.actions.extend(marked.removes.into_iter().map(Action::Remove));
-                edit.actions.extend(marked.adds.into_iter().chain(added).map(Action::Add));
-                Ok(edit)
+        let mut edit = Edit::nothing(operation);
+        let marks = if work.deeds.iter().all(|deed| *deed == Deed::Delete) {
+            // No file is written, so whatever its columns are is no matter.
+            self.fill(&work, &mut edit, None).await?
+        } else {
+            let conform = Conform::new(&self.schema, self.schema.clone(), &self.handle.location.to_string())?;
+            let mut files = Files::new(self.handle, self.state, conform.table(), TARGET_FILE_BYTES)?;
+            match self.fill(&work, &mut edit, Some((&conform, &mut files))).await {
+                Ok(marks) => {
+                    let added = files.close().await?;
+                    edit.files_added = added.len() as u64;
+                    edit.actions.extend(added.into_iter().map(Action::Add));
+                    marks
+                }
+                Err(error) => {
+                    files.abort().await;
+                    return Err(error);
+                }
             }
-            Err(error) => {
-                files.abort().await;
-                Err(error)
-            }
-        }
+        };
+        let marked = vectors::write(self.handle, self.state, &work.active, &marks, &work.rows.seen()?).await?;
+        edit.files_marked = marked.adds.len() as u64;
+        edit.files_removed = (marked.removes.len() - marked.adds.len()) as u64;
+        edit.actions.extend(marked.removes.into_iter().map(Action::Remove));
+        edit.actions.extend(marked.adds.into_iter().map(Action::Add));
+        Ok(edit)
     }
 
+    /// Reads the plan's rows: which are to be marked is answered, what is to be there goes into `files`.
     async fn fill(
         &self,
         work: &Work,
-        operation: DeltaOperation,
-        conform: &Conform,
-        files: &mut Files<'_>,
-    ) -> Result<(Edit, Marks), EditError> {
-        let mut edit = Edit::nothing(operation);
+        edit: &mut Edit,
+        mut files: Option<(&Conform, &mut Files<'_>)>,
+    ) -> Result<Marks, EditError> {
         let mut marks = Marks::default();
         let mut rows = DataFrame::new(self.session.clone(), work.plan.clone()).execute_stream().await?;
         while let Some(batch) = rows.next().await {
@@ -335,24 +351,25 @@ impl Target<'_> {
                 if count == 0 {
                     continue;
                 }
-                match deed {
-                    Deed::Delete => edit.deleted += count,
-                    Deed::Update => edit.updated += count,
-                    Deed::Insert => edit.inserted += count,
-                }
-                if *deed != Deed::Insert && marks.add_all(&these)? {
+                let new = if *deed == Deed::Insert { count } else { marks.add_all(&these)? };
+                if new < count && !work.may_match_twice {
                     let reason = "several rows of the source match one row of the table, and which of them is to count \
                                   is not said: let the source have one row for each";
                     return Err(EditError::Refused(reason.into()));
                 }
-                if *deed != Deed::Delete {
+                match deed {
+                    Deed::Delete => edit.deleted += new,
+                    Deed::Update => edit.updated += new,
+                    Deed::Insert => edit.inserted += new,
+                }
+                if let Some((conform, files)) = files.as_mut().filter(|_| *deed != Deed::Delete) {
                     let columns: Vec<usize> = (3..these.num_columns()).collect();
                     let values = these.project(&columns).map_err(DataFusionError::from)?;
                     files.write(&conform.rows(&values)?).await?;
                 }
             }
         }
-        Ok((edit, marks))
+        Ok(marks)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::active::ActiveFiles;
 use crate::handle::Handle;
-use crate::mapping::physical_name;
+use crate::mapping::{is_same_in_files, physical_name};
 use crate::rows::{PlacedRows, places_of};
 use crate::schema::cast;
 use crate::vectors::{self, live_numbers};
@@ -143,7 +143,7 @@ fn same_columns(
     let (before, after) = (from.snapshot().schema(), to.snapshot().schema());
     for column in columns.fields() {
         let (Some(before), Some(after)) = (before.field(column.name()), after.field(column.name())) else { continue };
-        if physical_name(before) != physical_name(after) {
+        if !is_same_in_files(before, after) {
             let reason = format!("column '{}' is another one now, of the same name", column.name());
             return Err(TableError::SchemaMismatch { location: handle.location.to_string(), reason });
         }

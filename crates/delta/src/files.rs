@@ -56,12 +56,12 @@ impl<'a> Files<'a> {
             .build();
         let config = WriterConfig::new(
             physical.schema.clone(),
-            physical.partition_columns,
+            physical.partition_columns.clone(),
             Some(properties),
             Some(target),
             Some(WRITE_ROWS),
             indexed,
-            columns,
+            columns.map(|columns| columns.into_iter().map(|column| physical.name(column)).collect()),
         );
         let store = Deferred::new(handle.log_store.object_store(None));
         let writer = DeltaWriter::new(Arc::new(store.clone()), config);

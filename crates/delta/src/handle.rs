@@ -4,8 +4,8 @@ use crate::Location;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 use deltalake_core::delta_datafusion::TableProviderBuilder;
-use deltalake_core::kernel::LogicalFileView;
 use deltalake_core::kernel::transaction::{CommitConflictError, TransactionError};
+use deltalake_core::kernel::{LogicalFileView, Remove};
 use deltalake_core::logstore::LogStore;
 use deltalake_core::table::state::DeltaTableState;
 use deltalake_core::{DeltaTableError, ObjectStoreError};
@@ -94,6 +94,23 @@ impl Handle {
         Ok([joined("%?#")?, joined("%?#\\{}^`[]\"<>~|*\r\n")?])
     }
 
+    /// The log entry that takes a file away.
+    ///
+    /// # Errors
+    /// For a name that its writer put into the log unencoded: the library would encode it, to every reader that would be
+    /// another file, and the rows would be there still.
+    pub(crate) fn remove(&self, file: &LogicalFileView, data_change: bool) -> Result<Remove, TableError> {
+        let path = file.path();
+        if is_same_in_a_log(&path) {
+            return Ok(file.remove_action(data_change));
+        }
+        Err(TableError::UnsupportedFeature {
+            location: self.location.to_string(),
+            feature: format!("the file name '{path}', with letters beyond ASCII,"),
+            hint: "let the engine that wrote it change it",
+        })
+    }
+
     pub(crate) fn error(&self, action: &'static str, error: DeltaTableError) -> TableError {
         let unsupported = |feature: String, hint| TableError::UnsupportedFeature {
             location: self.location.to_string(),
@@ -113,6 +130,11 @@ impl Handle {
             error => TableError::storage(action, self.location.to_string(), error),
         }
     }
+}
+
+/// Whether all writers spell a file's name alike in a log.
+pub(crate) fn is_same_in_a_log(path: &str) -> bool {
+    path.is_ascii() && !path.contains('*')
 }
 
 /// Whether a failed commit lost against another writer.

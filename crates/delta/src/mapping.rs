@@ -3,7 +3,8 @@
 
 use crate::handle::Handle;
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
-use buoyant_kernel::schema::{ArrayType, DataType, MapType, MetadataValue, StructField, StructType};
+use buoyant_kernel::schema::{ArrayType, DataType, MapType, MetadataValue, PrimitiveType, StructField, StructType};
+use buoyant_kernel::table_features::TableFeature;
 use deltalake_core::kernel::{Action, MetadataExt as _};
 use deltalake_core::table::state::DeltaTableState;
 use rivermere_table::TableError;
@@ -21,13 +22,22 @@ const PARQUET_ID: &str = "PARQUET:field_id";
 /// The table feature.
 const FEATURE: &str = "columnMapping";
 
-/// Whether the table maps columns.
+/// Whether the table maps columns: it must say so, and its protocol must know the feature.
 pub(crate) fn is_mapped(state: &DeltaTableState) -> bool {
-    state.metadata().configuration().get(MODE).is_some_and(|mode| mode != "none")
+    let asked = state.metadata().configuration().get(MODE).is_some_and(|mode| mode != "none");
+    let protocol = state.protocol();
+    let known = match protocol.min_reader_version() {
+        2 => true,
+        3.. => protocol.reader_features().is_some_and(|features| features.contains(&TableFeature::ColumnMapping)),
+        _ => false,
+    };
+    asked && known
 }
 
 /// The columns as files have them.
 pub(crate) struct Physical {
+    /// What a column is called in files, by its name; empty without column mapping.
+    names: HashMap<String, String>,
     pub(crate) schema: SchemaRef,
     pub(crate) partition_columns: Vec<String>,
 }
@@ -37,7 +47,7 @@ impl Physical {
     pub(crate) fn of(handle: &Handle, state: &DeltaTableState, schema: &SchemaRef) -> Result<Self, TableError> {
         let partition_columns = state.metadata().partition_columns().to_vec();
         if !is_mapped(state) {
-            return Ok(Self { schema: schema.clone(), partition_columns });
+            return Ok(Self { names: HashMap::new(), schema: schema.clone(), partition_columns });
         }
         let table = state.snapshot().schema();
         let fields = schema.fields().iter().map(|field| {
@@ -56,7 +66,13 @@ impl Physical {
         let fields = fields.collect::<Result<Vec<FieldRef>, TableError>>()?;
         let physical = |name: String| table.field(&name).map_or(name, |column| physical_name(column).to_string());
         let partition_columns = partition_columns.into_iter().map(physical).collect();
-        Ok(Self { schema: Arc::new(Schema::new(fields)), partition_columns })
+        let names = table.fields().map(|column| (column.name().clone(), physical_name(column).to_string())).collect();
+        Ok(Self { names, schema: Arc::new(Schema::new(fields)), partition_columns })
+    }
+
+    /// What a column is called in files.
+    pub(crate) fn name(&self, column: String) -> String {
+        self.names.get(&column).cloned().unwrap_or(column)
     }
 }
 
@@ -113,7 +129,6 @@ pub(crate) fn changed(
         let own = columns.into_iter().map(|column| mapped(column, &mut max_id, &str::to_string));
         columns = own.collect::<Result<_, _>>().map_err(|error| bad(&error))?;
         metadata = metadata.add_config_key(MODE.into(), "name".into()).map_err(|error| bad(&error))?;
-        actions.extend(upgraded(state).map_err(|error| bad(&error))?);
     }
     match change {
         Change::Add(added) => {
@@ -146,6 +161,7 @@ pub(crate) fn changed(
         }
     }
     let schema = StructType::try_new(columns).map_err(|error| bad(&error))?;
+    actions.extend(upgraded(state, &schema).map_err(|error| bad(&error))?);
     metadata = metadata.with_schema(&schema).map_err(|error| bad(&error))?;
     metadata = metadata.add_config_key(MAX_ID.into(), max_id.to_string()).map_err(|error| bad(&error))?;
     let mut json = serde_json::to_value(&metadata).map_err(|error| bad(&error))?;
@@ -193,23 +209,78 @@ fn inside(
     })
 }
 
-/// The protocol with the feature, where it is not there yet.
-fn upgraded(state: &DeltaTableState) -> Result<Option<Action>, serde_json::Error> {
-    let before = serde_json::to_value(state.protocol())?;
-    let mut after = before.clone();
-    for (version, features, least, with_features) in
-        [("minReaderVersion", "readerFeatures", 2, 3), ("minWriterVersion", "writerFeatures", 5, 7)]
-    {
-        let known = after[version].as_i64().unwrap_or(1);
-        if known < with_features {
-            after[version] = json!(known.max(least));
-            continue;
-        }
-        let mut listed: Vec<Value> = after[features].as_array().cloned().unwrap_or_default();
-        if !listed.iter().any(|feature| feature == FEATURE) {
-            listed.push(json!(FEATURE));
-        }
-        after[features] = Value::Array(listed);
+/// The protocol that a mapped table with these columns needs, where it is another one: with lists of features, since
+/// whoever sets a property later may make the lists, and of what an old version implied know nothing.
+fn upgraded(state: &DeltaTableState, schema: &StructType) -> Result<Option<Action>, serde_json::Error> {
+    let mut needed = vec![FEATURE];
+    if schema.fields().any(|column| has_plain_timestamps(column.data_type())) {
+        needed.push("timestampNtz");
     }
-    Ok(if after == before { None } else { Some(Action::Protocol(serde_json::from_value(after)?)) })
+    let mut protocol = serde_json::to_value(state.protocol())?;
+    let mut is_complete = true;
+    for (version, features, listing, implied) in [
+        ("minReaderVersion", "readerFeatures", 3, &[(2, FEATURE)][..]),
+        ("minWriterVersion", "writerFeatures", 7, WRITER_FEATURES),
+    ] {
+        let known = protocol[version].as_i64().unwrap_or(1);
+        let mut listed: Vec<Value> = match known < listing {
+            true => implied.iter().filter(|(since, _)| *since <= known).map(|(_, name)| json!(name)).collect(),
+            false => protocol[features].as_array().cloned().unwrap_or_default(),
+        };
+        for feature in &needed {
+            if !listed.iter().any(|known| known == feature) {
+                listed.push(json!(feature));
+                is_complete = false;
+            }
+        }
+        protocol[version] = json!(known.max(listing));
+        protocol[features] = Value::Array(listed);
+    }
+    Ok(if is_complete { None } else { Some(Action::Protocol(serde_json::from_value(protocol)?)) })
+}
+
+/// What the versions of writers meant before features were listed (PROTOCOL.md, "Feature Names in Table Features").
+const WRITER_FEATURES: &[(i64, &str)] = &[
+    (2, "appendOnly"),
+    (2, "invariants"),
+    (3, "checkConstraints"),
+    (4, "changeDataFeed"),
+    (4, "generatedColumns"),
+    (5, FEATURE),
+    (6, "identityColumns"),
+];
+
+fn has_plain_timestamps(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Primitive(primitive) => *primitive == PrimitiveType::TimestampNtz,
+        DataType::Struct(inner) => inner.fields().any(|field| has_plain_timestamps(field.data_type())),
+        DataType::Array(array) => has_plain_timestamps(array.element_type()),
+        DataType::Map(map) => has_plain_timestamps(map.key_type()) || has_plain_timestamps(map.value_type()),
+        DataType::Variant(_) => false,
+    }
+}
+
+/// Whether a table maps columns by the version of its protocol alone: what sets a property that needs lists of features
+/// would forget that.
+pub(crate) fn is_mapped_by_version(state: &DeltaTableState) -> bool {
+    is_mapped(state) && state.protocol().min_reader_version() < 3
+}
+
+/// Whether two columns are called alike in files, all that is inside, too.
+pub(crate) fn is_same_in_files(one: &StructField, other: &StructField) -> bool {
+    physical_name(one) == physical_name(other) && is_same_inside(one.data_type(), other.data_type())
+}
+
+fn is_same_inside(one: &DataType, other: &DataType) -> bool {
+    match (one, other) {
+        (DataType::Struct(one), DataType::Struct(other)) => one.fields().all(|field| {
+            // One that is only here is another matter, which the types tell.
+            other.field(field.name()).is_none_or(|same| is_same_in_files(field, same))
+        }),
+        (DataType::Array(one), DataType::Array(other)) => is_same_inside(one.element_type(), other.element_type()),
+        (DataType::Map(one), DataType::Map(other)) => {
+            is_same_inside(one.key_type(), other.key_type()) && is_same_inside(one.value_type(), other.value_type())
+        }
+        _ => true,
+    }
 }

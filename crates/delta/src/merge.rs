@@ -74,7 +74,9 @@ pub(crate) async fn rewrite(
     };
     let (Marked { mut adds, mut removes }, rows_marked) = marked;
     let rewritten: Vec<u32> = rewritten.into_iter().collect();
-    removes.extend(rewritten.iter().filter_map(|number| active.get(*number)).map(|file| file.remove_action(true)));
+    for file in rewritten.iter().filter_map(|number| active.get(*number)) {
+        removes.push(handle.remove(file, true)?);
+    }
 
     let mut files = Files::new(handle, state, conform.table(), TARGET_FILE_BYTES)?;
     match fill(handle, state, conform, key, &keys, &active, &rewritten, merge, &mut files).await {

@@ -22,6 +22,7 @@ use deltalake_core::table::state::DeltaTableState;
 use futures::StreamExt as _;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// The column with a file's URL in scans of the library; never stored.
@@ -39,6 +40,7 @@ pub(crate) struct PlacedRows {
     active: Arc<ActiveFiles>,
     files: Vec<u32>,
     seen: Arc<Mutex<HashMap<u32, u64>>>,
+    started: Arc<AtomicBool>,
 }
 
 impl PlacedRows {
@@ -61,11 +63,17 @@ impl PlacedRows {
         fields.push(Field::new(ROW_NUMBER, DataType::UInt64, false));
         let plan = provider.scan(handle.session.as_ref(), Some(&projection), &[], None).await?;
         let (session, schema) = (handle.session.clone(), Arc::new(Schema::new(fields)));
-        Ok(Self { plan, session, schema, active, files, seen: Arc::default() })
+        Ok(Self { plan, session, schema, active, files, seen: Arc::default(), started: Arc::default() })
     }
 
     /// All of them; those of one file in its order.
+    ///
+    /// # Errors
+    /// The second time: rows would be counted on.
     pub(crate) fn stream(&self) -> Result<SendableRecordBatchStream> {
+        if self.started.swap(true, Ordering::Relaxed) {
+            return Err(internal("a plan that reads them twice"));
+        }
         let rows = self.clone();
         let scanned = execute_stream(self.plan.clone(), self.session.task_ctx())?;
         let placed = scanned.map(move |batch| rows.place(&batch?));

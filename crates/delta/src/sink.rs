@@ -60,6 +60,13 @@ impl DeltaSink {
         if let SinkMode::Merge { key } = &spec.mode {
             net::key_columns(&spec.schema, key)?;
         }
+        // Before there is a table that this sink could not write.
+        for (name, value) in &spec.properties {
+            if name.starts_with("delta.constraints.") || (name == "delta.columnMapping.mode" && value != "none") {
+                let reason = format!("the property '{name}' is for tables that statements change, not for a view's");
+                return Err(TableError::InvalidSpec { reason });
+            }
+        }
         let handle = Handle::new(location)?;
         let (state, marker) = ownership::claim(&handle, &spec).await?;
         let conform = fit(&handle, &spec, &state)?;

@@ -14,7 +14,8 @@ use object_store::path::Path;
 use object_store::{PutMode, PutOptions};
 use rivermere_table::TableError;
 use roaring::RoaringTreemap;
-use serde_json::{Value, json};
+use serde_json::Value;
+use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashMap};
 
 /// The property by which a table asks for them.
@@ -45,19 +46,14 @@ pub(crate) fn cardinality(file: &LogicalFileView) -> u64 {
 pub(crate) struct Marks(BTreeMap<u32, RoaringTreemap>);
 
 impl Marks {
-    /// Whether it was not marked before.
-    pub(crate) fn add(&mut self, file: u32, row: u64) -> bool {
-        self.0.entry(file).or_default().insert(row)
-    }
-
-    /// All rows of a batch that has their places. Whether one of them was marked before.
-    pub(crate) fn add_all(&mut self, batch: &RecordBatch) -> Result<bool, DataFusionError> {
+    /// All rows of a batch that has their places; how many of them were not marked before.
+    pub(crate) fn add_all(&mut self, batch: &RecordBatch) -> Result<u64, DataFusionError> {
         let (files, rows) = places_of(batch)?;
-        let mut twice = false;
+        let mut new = 0;
         for (file, row) in files.iter().zip(rows) {
-            twice |= !self.add(*file, *row);
+            new += u64::from(self.0.entry(*file).or_default().insert(*row));
         }
-        Ok(twice)
+        Ok(new)
     }
 
     pub(crate) fn files(&self) -> impl Iterator<Item = (u32, u64)> {
@@ -112,7 +108,7 @@ pub(crate) async fn write(
         let before = gone.remove(number).unwrap_or_default();
         let rows = seen.get(number).copied().unwrap_or_default() + before.len();
         let after = &before | &places(live, &before);
-        marked.removes.push(file.remove_action(true));
+        marked.removes.push(handle.remove(file, true)?);
         if after.len() >= rows {
             continue;
         }
@@ -144,17 +140,21 @@ pub(crate) async fn write(
 fn with_vector(file: &LogicalFileView, vector: DeletionVectorDescriptor, rows: u64) -> Add {
     #[expect(deprecated, reason = "nothing else gives the whole entry")]
     let mut add = file.add_action();
-    let told = add.stats.as_deref().and_then(|stats| serde_json::from_str(stats).ok());
-    let mut stats = match told {
-        Some(Value::Object(stats)) => stats,
-        _ => serde_json::Map::new(),
-    };
-    stats.insert("numRecords".into(), json!(rows));
-    stats.insert("tightBounds".into(), json!(false));
-    add.stats = Some(Value::Object(stats).to_string());
+    add.stats = Some(statistics(add.stats.as_deref(), rows));
     add.deletion_vector = Some(vector);
     add.data_change = true;
     add
+}
+
+/// All that is told of a file but these two, as it was: a number that was read and written again may be another one.
+fn statistics(told: Option<&str>, rows: u64) -> String {
+    let told: BTreeMap<String, Box<RawValue>> =
+        told.and_then(|told| serde_json::from_str(told).ok()).unwrap_or_default();
+    let mut stats = format!("{{\"numRecords\":{rows},\"tightBounds\":false");
+    for (name, value) in told.iter().filter(|(name, _)| !["numRecords", "tightBounds"].contains(&name.as_str())) {
+        stats.push_str(&format!(",{}:{value}", Value::from(name.as_str())));
+    }
+    stats + "}"
 }
 
 /// The rows that are gone from some files of a version, all of which have a vector.
@@ -213,6 +213,17 @@ pub(crate) fn live_numbers(places: &RoaringTreemap, gone: &RoaringTreemap) -> Ro
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bounds_stay_as_they_were_told() {
+        let told = r#"{"numRecords":9,"minValues":{"a":123456789012345678.91,"b":"x"},"nullCount":{"a":0}}"#;
+        let stats = statistics(Some(told), 8);
+        assert!(stats.contains(r#""minValues":{"a":123456789012345678.91,"b":"x"}"#), "{stats}");
+        let read: Value = serde_json::from_str(&stats).unwrap();
+        assert_eq!((read["numRecords"].as_u64(), read["tightBounds"].as_bool()), (Some(8), Some(false)));
+        assert_eq!(read["nullCount"]["a"], 0);
+        assert_eq!(statistics(None, 3), r#"{"numRecords":3,"tightBounds":false}"#);
+    }
 
     #[test]
     fn live_rows_and_places_lead_to_each_other() {

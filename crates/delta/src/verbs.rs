@@ -7,19 +7,22 @@ use crate::active::ActiveFiles;
 use crate::alter;
 use crate::compact;
 use crate::edits::{self, Edit, EditError};
-use crate::handle::{Handle, is_conflict};
+use crate::handle::{Handle, is_conflict, is_same_in_a_log};
 use crate::mapping::{self, Change};
 use crate::ownership::OWNER;
 use crate::schema::{delta_columns, table_schema};
+use crate::vectors;
 use crate::{DeltaTable, Location};
 use async_trait::async_trait;
-use chrono::Duration;
+use buoyant_kernel::table_features::TableFeature;
+use chrono::{Duration, Utc};
 use datafusion::common::{Column, DFSchema};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::DataFrame;
 use deltalake_core::DeltaTableError;
 use deltalake_core::delta_datafusion::planner::DeltaPlanner;
+use deltalake_core::kernel::LogicalFileView;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::operations::optimize::OptimizeType;
@@ -28,7 +31,7 @@ use deltalake_core::operations::write::SchemaMode;
 use deltalake_core::protocol::SaveMode;
 use deltalake_core::table::config::TablePropertiesExt as _;
 use deltalake_core::table::state::DeltaTableState;
-use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, TableError, TableSpec, Verb};
+use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, Table as _, TableError, TableSpec, Verb};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -79,7 +82,11 @@ impl EditableTable for DeltaTable {
         let version = u64::try_from(base).unwrap_or_default();
         table.load_version(version).await.map_err(|error| self.handle().error("reading the log", error))?;
         let rules = rules(&table);
-        let run = Run { table, session, commit: commit(statement) };
+        let needed = match &verb {
+            Verb::Clean { everything: true, retain_hours, .. } => self.needed(&table, *retain_hours).await?,
+            _ => None,
+        };
+        let run = Run { table, needed, session, commit: commit(statement) };
         let done = run.run(self.handle(), statement, verb).await.map_err(|error| match error {
             Failed::Told(error) => error,
             Failed::Library(error) => match verb_error(self.handle(), name, error) {
@@ -120,6 +127,52 @@ impl DeltaTable {
             }
         }
         Ok(None)
+    }
+}
+
+/// Versions whose deletion vectors a clean-up may have to keep.
+const NEEDED_AT_MOST: usize = 256;
+
+fn retention(hours: u64) -> Option<Duration> {
+    i64::try_from(hours).ok().and_then(Duration::try_hours)
+}
+
+impl DeltaTable {
+    /// The versions of the retention of a table that may have deletion vectors. The library keeps data files of these; of
+    /// vectors only those that the newest version names.
+    async fn needed(
+        &self,
+        table: &deltalake_core::DeltaTable,
+        hours: Option<u64>,
+    ) -> Result<Option<Vec<u64>>, TableError> {
+        let state = table.snapshot().map_err(|error| self.handle().error("reading the log", error))?;
+        let features = state.protocol().reader_features().unwrap_or_default();
+        if !features.contains(&TableFeature::DeletionVectors) {
+            return Ok(None);
+        }
+        let own = Duration::from_std(state.table_config().deleted_file_retention_duration()).ok();
+        let asked = hours.and_then(retention).or(own);
+        let since = asked
+            .and_then(|retention| Utc::now().checked_sub_signed(retention))
+            .map_or(i64::MIN, |since| since.timestamp_millis());
+        let mut needed = vec![];
+        for version in self.history(NEEDED_AT_MOST + 1).await? {
+            needed.extend(u64::try_from(version.version));
+            // The one before the first of that time was the newest then.
+            if version.committed_ms.is_some_and(|committed| committed < since) {
+                return Ok(Some(needed));
+            }
+        }
+        if needed.len() > NEEDED_AT_MOST {
+            return Err(TableError::Verb {
+                location: self.handle().location.to_string(),
+                verb: "VACUUM",
+                reason: format!(
+                    "more than {NEEDED_AT_MOST} versions of its time may need their deletion vectors: leave out FULL"
+                ),
+            });
+        }
+        Ok(Some(needed))
     }
 }
 
@@ -164,6 +217,8 @@ type Outcome = Result<(deltalake_core::DeltaTable, Done), Failed>;
 
 struct Run {
     table: deltalake_core::DeltaTable,
+    /// For a clean-up: versions whose deletion vectors must stay.
+    needed: Option<Vec<u64>>,
     session: Arc<SessionState>,
     commit: CommitProperties,
 }
@@ -172,6 +227,7 @@ impl Run {
     /// What is ours to do is done here, all else by the library.
     async fn run(mut self, handle: &Handle, statement: &str, verb: Verb) -> Outcome {
         let state = self.table.snapshot()?.clone();
+        stands(handle, &state, &verb).await?;
         let done = match &verb {
             Verb::Delete { .. } | Verb::Update { .. } | Verb::Merge(_) => {
                 match edits::edit(handle, &state, &self.session, &verb).await? {
@@ -285,9 +341,11 @@ impl Run {
                 let mode = if everything { VacuumMode::Full } else { VacuumMode::Lite };
                 let mut vacuum = self.table.vacuum().with_mode(mode).with_dry_run(dry_run);
                 if let Some(hours) = retain_hours {
-                    let hours = i64::try_from(hours).ok().and_then(Duration::try_hours);
-                    vacuum =
-                        vacuum.with_retention_period(hours.ok_or_else(|| Failed::Ours("that is too long".into()))?);
+                    let hours = retention(hours).ok_or_else(|| Failed::Ours("that is too long".into()))?;
+                    vacuum = vacuum.with_retention_period(hours);
+                }
+                if let Some(versions) = &self.needed {
+                    vacuum = vacuum.with_keep_versions(versions);
                 }
                 let (table, metrics) = vacuum.with_commit_properties(self.commit).await?;
                 let figures = vec![("files_removed", metrics.files_deleted.len() as u64)];
@@ -376,6 +434,41 @@ impl Run {
         figures.extend(files(metrics.num_target_files_added, metrics.num_target_files_removed));
         Ok((table, Done { rows, figures, version: 0 }))
     }
+}
+
+/// Refuses what the library would do wrongly.
+async fn stands(handle: &Handle, state: &DeltaTableState, verb: &Verb) -> Result<(), Failed> {
+    match verb {
+        Verb::Delete { .. }
+        | Verb::Update { .. }
+        | Verb::Merge(_)
+        | Verb::Overwrite(_)
+        | Verb::Compact { .. }
+        | Verb::WidenColumn { .. }
+        | Verb::Restore { .. } => {
+            for file in state.log_data().iter().filter(|file| !is_same_in_a_log(&file.path())) {
+                handle.remove(&file, true).map_err(Failed::Told)?;
+            }
+        }
+        Verb::SetProperties(_) if mapping::is_mapped_by_version(state) => {
+            let reason = "its column mapping is that of an old protocol, which a property can undo: let the engine that \
+                          made it set the property";
+            return Err(Failed::Ours(reason.into()));
+        }
+        _ => {}
+    }
+    if let Verb::Restore { version } = verb
+        && let Ok(version) = u64::try_from(*version)
+        && version < state.version()
+    {
+        // Data files are looked for by the library, deletion vectors are not.
+        let then = handle.load(Some(version)).await.map_err(Failed::Told)?;
+        let active = ActiveFiles::of(handle, &then).map_err(Failed::Told)?;
+        let marked = |(number, file): (u32, &LogicalFileView)| (vectors::cardinality(file) > 0).then_some(number);
+        let marked: Vec<u32> = active.iter().filter_map(marked).collect();
+        vectors::gone(handle, &then, &active, &marked).await.map_err(Failed::Told)?;
+    }
+    Ok(())
 }
 
 /// Commits rows that are marked. The state afterwards, none when there was nothing to do.

@@ -259,3 +259,40 @@ async fn what_versions_changed_is_told_with_the_values_of_columns_that_had_other
         assert_eq!(net.into_iter().collect::<Vec<_>>(), [("1=a".to_string(), -1)]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_maps_columns_can_be_read_whatever_is_added_and_set_afterwards() {
+    for (partitioned_by, properties) in KINDS {
+        let store = memory();
+        let table = created_with(&store, partitioned_by, properties).await;
+        append(&table, "(1, 'a'), (2, 'b')").await;
+        apply(&table, rename("key", "id")).await.unwrap();
+        let at = Field::new("at", DataType::Timestamp(TimeUnit::Microsecond, None), true);
+        apply(&table, Verb::AddColumns(Arc::new(Schema::new(vec![at])))).await.unwrap();
+        assert_eq!(rows(&store).await, ["1=a=null", "2=b=null"]);
+        apply(&table, Verb::SetProperties(pairs(MARKED))).await.unwrap();
+        assert_eq!(rows(&store).await, ["1=a=null", "2=b=null"], "it still maps its columns");
+        apply(&table, delete("\"id\" = 1")).await.unwrap();
+        let session = SessionContext::new();
+        let row =
+            plan(&session, "SELECT CAST(3 AS BIGINT) AS id, 'c' AS value, TIMESTAMP '2026-01-02 03:04:05' AS at").await;
+        apply_with(&session, &table, Verb::Append(row)).await.unwrap();
+        apply(&table, optimize()).await.unwrap();
+        assert_eq!(rows(&store).await, ["2=b=null", "3=c=2026-01-02T03:04:05"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_column_that_statistics_are_asked_for_keeps_them_or_its_name() {
+    let store = memory();
+    let table = created_with(&store, &[], &[("delta.dataSkippingStatsColumns", "value")]).await;
+    append(&table, "(1, 'a')").await;
+    append(&table, "(2, 'b')").await;
+    let refused = apply(&table, rename("value", "name")).await.unwrap_err();
+    assert!(refused.to_string().contains("dataSkippingStatsColumns"), "{refused}");
+    apply(&table, Verb::DropColumn("key".into())).await.unwrap();
+    apply(&table, added("key")).await.unwrap();
+    apply(&table, optimize()).await.unwrap();
+    let files = library_table(&store).await.snapshot().unwrap().log_data().iter().next().unwrap().stats().unwrap();
+    assert!(files.contains(r#""minValues":{"value":"a"}"#), "{files}");
+}

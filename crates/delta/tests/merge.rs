@@ -1,7 +1,9 @@
+use crate::vectors::{marked, marking};
+use crate::verbs::{MARKED, pairs};
 use crate::world::*;
 use arrow::array::{Int64Array, RecordBatch, StringViewArray};
-use rivermere_base::{Changes, Epoch};
-use rivermere_table::{StagedEpoch, TableError, TableSink};
+use rivermere_base::{Changes, Epoch, Rng as _, SeededRng};
+use rivermere_table::{SinkSpec, StagedEpoch, TableError, TableSink};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -59,31 +61,35 @@ async fn only_files_with_a_changed_key_are_rewritten_until_there_are_many_small_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn random_changes_leave_the_same_rows_as_a_map() {
-    let store = memory();
-    let sink = open(&store, merge()).await.unwrap();
-    let mut model = std::collections::BTreeMap::<i64, u64>::new();
-    let mut seed = 42_u64;
-    let mut random = |below: u64| {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) % below
-    };
-    for number in 1..=20_u64 {
-        let mut text = String::new();
-        for _ in 0..random(30) {
-            let key = random(40) as i64;
-            if let Some(old) = model.remove(&key) {
-                text.push_str(&format!("-{key}={old} "));
+    let checkpoints = SinkSpec { properties: pairs(&[MARKED[0], ("delta.checkpointInterval", "3")]), ..merge() };
+    for (spec, keys, changes) in [(merge(), 40, 30), (marking(), 100, 12), (checkpoints, 100, 12)] {
+        let store = memory();
+        let sink = open(&store, spec).await.unwrap();
+        let mut model = std::collections::BTreeMap::<i64, u64>::new();
+        let rng = SeededRng::new(42);
+        let below = |limit: u64| rng.next_u64() % limit;
+        let mut saw_marks = false;
+        for number in 1..=25_u64 {
+            let mut text = String::new();
+            // A large file first, which small changes then mark rows of.
+            for _ in 0..below(if number == 1 { 200 } else { changes }) {
+                let key = below(keys) as i64;
+                if let Some(old) = model.remove(&key) {
+                    text.push_str(&format!("-{key}={old} "));
+                }
+                if below(3) > 0 {
+                    let value = below(1000);
+                    model.insert(key, value);
+                    text.push_str(&format!("+{key}={value} "));
+                }
             }
-            if random(3) > 0 {
-                let value = random(1000);
-                model.insert(key, value);
-                text.push_str(&format!("+{key}={value} "));
-            }
+            sink.commit(vec![epoch(number, &text)]).await.unwrap();
+            let mut expected = model.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
+            expected.sort();
+            assert_eq!(rows(&store).await, expected, "epoch {number}");
+            saw_marks |= marked(&store).await.values().any(|marks| *marks > 0);
         }
-        sink.commit(vec![epoch(number, &text)]).await.unwrap();
-        let mut expected = model.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
-        expected.sort();
-        assert_eq!(rows(&store).await, expected, "epoch {number}");
+        assert_eq!(saw_marks, keys == 100);
     }
 }
 

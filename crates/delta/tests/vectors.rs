@@ -3,16 +3,19 @@
 use crate::feed::random_verb;
 use crate::verbs::{MARKED, append, apply, apply_with, created, created_with, delete, pairs, plan, values};
 use crate::world::*;
+use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::prelude::SessionContext;
-use object_store::ObjectStore;
+use futures::StreamExt as _;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt as _};
 use rivermere_base::{Rng as _, SeededRng};
-use rivermere_delta::{DeltaSink, DeltaTable};
-use rivermere_table::{MergeClause, MergeVerb, SinkSpec, StagedEpoch, Table, TableError, TableSink, Verb};
+use rivermere_delta::DeltaTable;
+use rivermere_table::{MergeClause, MergeVerb, SinkSpec, StagedEpoch, Table, TableError, TableSink, TableSpec, Verb};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The data files of the newest version, and how many rows of each are marked.
-async fn marked(store: &Arc<dyn ObjectStore>) -> BTreeMap<String, i64> {
+pub async fn marked(store: &Arc<dyn ObjectStore>) -> BTreeMap<String, i64> {
     let table = library_table(store).await;
     let count = |vector: Option<deltalake_core::kernel::DeletionVectorDescriptor>| vector.map_or(0, |v| v.cardinality);
     let files = table.snapshot().unwrap().log_data();
@@ -154,59 +157,6 @@ async fn a_sink_marks_rows_of_a_table_that_asks_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn random_changes_of_a_marking_sink_leave_the_same_rows_as_a_map() {
-    for checkpoints in ["100", "3"] {
-        let store = memory();
-        let properties = pairs(&[MARKED[0], ("delta.checkpointInterval", checkpoints)]);
-        let spec = SinkSpec { properties, ..merge() };
-        let sink: DeltaSink = open(&store, spec).await.unwrap();
-        let mut model = BTreeMap::<i64, u64>::new();
-        let rng = SeededRng::new(7);
-        let below = |limit: u64| rng.next_u64() % limit;
-        for number in 1..=30_u64 {
-            let mut text = String::new();
-            for _ in 0..below(if number == 1 { 200 } else { 12 }) {
-                let key = below(100) as i64;
-                if let Some(old) = model.remove(&key) {
-                    text.push_str(&format!("-{key}={old} "));
-                }
-                if below(3) > 0 {
-                    let value = below(1000);
-                    model.insert(key, value);
-                    text.push_str(&format!("+{key}={value} "));
-                }
-            }
-            sink.commit(vec![epoch(number, &text)]).await.unwrap();
-            let mut expected = model.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>();
-            expected.sort();
-            assert_eq!(rows(&store).await, expected, "epoch {number}");
-        }
-        assert!(marked(&store).await.values().any(|marks| *marks > 0));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_that_mark_the_same_file_are_done_one_after_the_other() {
-    let store = memory();
-    let table = created_with(&store, &[], MARKED).await;
-    append(&table, "(0, 'count'), (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd')").await;
-    let other = DeltaTable::open(location(&store)).await.unwrap();
-    let one_more = || Verb::Update {
-        assignments: pairs(&[("key", "\"key\" + 1")]),
-        condition: Some("\"value\" = 'count'".into()),
-    };
-    let (a, b, _, c, d) = tokio::join!(
-        apply(&table, delete("\"value\" = 'a'")),
-        apply(&other, one_more()),
-        append(&other, "(5, 'e')"),
-        apply(&table, one_more()),
-        apply(&other, delete("\"value\" = 'b'")),
-    );
-    [a, b, c, d].into_iter().for_each(|done| _ = done.unwrap());
-    assert_eq!(rows(&store).await, ["2=count", "3=c", "4=d", "5=e"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn marks_outlive_compaction_restore_and_clean_up() {
     let store = memory();
     let no_wait = ("delta.deletedFileRetentionDuration", "interval 0 hours");
@@ -245,4 +195,90 @@ async fn rules_of_a_table_that_marks_are_kept() {
     apply(&table, up(2)).await.unwrap();
     apply(&table, delete("\"key\" = 2")).await.unwrap();
     assert_eq!(rows(&store).await, ["3=a"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_that_versions_of_the_retention_need_outlive_a_clean_up() {
+    let store = memory();
+    let no_wait = ("delta.deletedFileRetentionDuration", "interval 0 hours");
+    let table = created_with(&store, &[], &[MARKED[0], no_wait]).await;
+    append(&table, "(1, 'a'), (2, 'b'), (3, 'c')").await;
+    apply(&table, delete("\"key\" = 1")).await.unwrap();
+    apply(&table, delete("\"key\" = 2")).await.unwrap();
+    // The newest version is of a moment that is not over: until then the one before was the newest.
+    let entry = Path::from("lake/totals/_delta_log/00000000000000000003.json");
+    let told = store.get(&entry).await.unwrap().bytes().await.unwrap();
+    let told = String::from_utf8(told.to_vec()).unwrap();
+    let (head, rest) = told.split_once("\"timestamp\":").unwrap();
+    let (_, tail) = rest.split_once(',').unwrap();
+    let later = format!("{head}\"timestamp\":33000000000000,{tail}");
+    store.put(&entry, later.into()).await.unwrap();
+    let table = DeltaTable::open(location(&store)).await.unwrap();
+    let clean = Verb::Clean { everything: true, retain_hours: Some(0), dry_run: false };
+    apply(&table, clean).await.unwrap();
+    assert_eq!(rows_at(&store, Some(2)).await, ["2=b", "3=c"]);
+    // A vector that somebody removed all the same: nothing is restored that could not be read.
+    let files: Vec<_> = store.list(None).map(|file| file.unwrap().location).collect().await;
+    for file in files.into_iter().filter(|file| file.as_ref().ends_with(".bin")) {
+        store.delete(&file).await.unwrap();
+    }
+    let newest = table.version().await.unwrap();
+    apply(&table, Verb::Restore { version: 2 }).await.unwrap_err();
+    assert_eq!(table.version().await.unwrap(), newest);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_deleted_whatever_the_other_columns_are() {
+    let store = memory();
+    let inside = DataType::Struct(vec![Field::new("x", DataType::Int64, true)].into());
+    let schema = Arc::new(Schema::new(vec![Field::new("key", DataType::Int64, true), Field::new("s", inside, true)]));
+    let spec = TableSpec { schema, partitioned_by: vec![], properties: pairs(MARKED) };
+    let table = DeltaTable::create(location(&store), &spec).await.unwrap();
+    let session = SessionContext::new();
+    let rows =
+        "SELECT CAST(k AS BIGINT) AS key, named_struct('x', CAST(k AS BIGINT)) AS s FROM (VALUES (1), (2)) AS t(k)";
+    let rows = plan(&session, rows).await;
+    apply_with(&session, &table, Verb::Append(rows)).await.unwrap();
+    apply(&table, Verb::RenameColumn { from: "key".into(), to: "the key".into() }).await.unwrap();
+    apply(&table, delete("\"the key\" = 1")).await.unwrap();
+    assert_eq!(one_value(&store, "SELECT \"the key\", s['x'] FROM t").await, "2=2");
+}
+
+/// Of a name that its writer did not encode the library makes another one, and the file would be there still.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_whose_name_writers_spell_differently_is_not_taken_away() {
+    for properties in [&[][..], MARKED] {
+        let store = memory();
+        let table = created_with(&store, &[], properties).await;
+        append(&table, "(1, 'a'), (2, 'b')").await;
+        let entry = Path::from("lake/totals/_delta_log/00000000000000000001.json");
+        let told = store.get(&entry).await.unwrap().bytes().await.unwrap();
+        let told = String::from_utf8(told.to_vec()).unwrap();
+        let (_, name) = told.split_once("\"path\":\"").unwrap();
+        let (name, _) = name.split_once('"').unwrap();
+        let moved = format!("Z\u{fc}rich-{name}");
+        let (from, to) = (format!("lake/totals/{name}"), format!("lake/totals/{moved}"));
+        store.copy(&Path::from(from), &Path::parse(to).unwrap()).await.unwrap();
+        store.put(&entry, told.replace(name, &moved).into()).await.unwrap();
+        let table = DeltaTable::open(location(&store)).await.unwrap();
+        assert_eq!(rows(&store).await, ["1=a", "2=b"]);
+        append(&table, "(3, 'c')").await;
+        let update = Verb::Update { assignments: pairs(&[("key", "7")]), condition: None };
+        let optimize = Verb::Compact { z_order: vec![], condition: None };
+        for verb in [delete("\"key\" = 1"), update, optimize] {
+            let error = apply(&table, verb).await.unwrap_err();
+            assert!(matches!(&error, TableError::UnsupportedFeature { .. }), "{error}");
+        }
+        assert_eq!(rows(&store).await, ["1=a", "2=b", "3=c"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_view_is_not_stored_with_properties_that_its_table_could_not_keep() {
+    let store = memory();
+    for property in [("delta.columnMapping.mode", "name"), ("delta.constraints.small", "key < 5")] {
+        let error = open(&store, SinkSpec { properties: pairs(&[property]), ..merge() }).await.err().unwrap();
+        assert!(matches!(&error, TableError::InvalidSpec { .. }) && error.to_string().contains(property.0), "{error}");
+    }
+    assert!(store.list(None).next().await.is_none(), "a table was left behind");
 }

@@ -169,6 +169,26 @@ async fn two_source_rows(partitioned_by: &[&str], properties: &[(&str, &str)]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_is_deleted_whatever_matches_may_match_twice() {
+    for (partitioned_by, properties) in KINDS {
+        let store = memory();
+        let table = created_with(&store, partitioned_by, properties).await;
+        append(&table, "(1, 'a'), (2, 'b')").await;
+        let session = SessionContext::new();
+        let source = values(&session, "(1, 'x'), (1, 'y')").await;
+        let merge = MergeVerb {
+            source,
+            target_alias: "t".into(),
+            source_alias: "s".into(),
+            on: "\"t\".\"key\" = \"s\".\"key\"".into(),
+            clauses: vec![MergeClause::DeleteMatched { condition: None }],
+        };
+        let done = apply_with(&session, &table, Verb::Merge(Box::new(merge))).await.unwrap();
+        assert_eq!((done.rows, rows(&store).await), (Some(1), vec!["2=b".to_string()]), "{partitioned_by:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn columns_and_constraints_are_added_and_kept() {
     let store = memory();
     let table = created(&store, &[]).await;
@@ -225,7 +245,7 @@ async fn statements_at_the_same_time_are_done_one_after_the_other() {
     for (partitioned_by, properties) in KINDS {
         let store = memory();
         let table = created_with(&store, partitioned_by, properties).await;
-        append(&table, "(0, 'count'), (1, 'a'), (2, 'b')").await;
+        append(&table, "(0, 'count'), (1, 'a'), (2, 'b'), (3, 'c')").await;
         let other = DeltaTable::open(location(&store)).await.unwrap();
         let one_more = || Verb::Update {
             assignments: pairs(&[("key", "\"key\" + 1")]),
@@ -239,7 +259,12 @@ async fn statements_at_the_same_time_are_done_one_after_the_other() {
             apply(&other, delete("\"value\" = 'b'")),
         );
         [a, b, c, d].into_iter().for_each(|done| _ = done.unwrap());
-        assert_eq!(rows(&store).await, ["2=count", "5=e"], "an update or an append was lost");
+        let after = rows(&store).await;
+        assert_eq!(
+            after,
+            ["2=count", "3=c", "5=e"],
+            "{partitioned_by:?} {properties:?}: an update or an append was lost"
+        );
     }
 }
 
