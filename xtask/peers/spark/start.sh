@@ -3,7 +3,8 @@
 set -euo pipefail
 installed="$1"
 cd "${3:-.}"
-export SPARK_LOCAL_IP=127.0.0.1
+# Spark looks for itself, and for Python, on the path.
+export PATH="$installed/python/bin:$PATH" PYSPARK_PYTHON="$installed/python/bin/python" SPARK_LOCAL_IP=127.0.0.1
 exec "$installed/python/bin/pyspark" --master 'local[2]' --jars "$(echo "$installed"/jars/*.jar | tr ' ' ',')" \
   --conf spark.ui.enabled=false --conf spark.sql.session.timeZone=UTC \
   --conf spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension \
