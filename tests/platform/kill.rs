@@ -1,11 +1,13 @@
-//! `kill -9` of the demo, ten times: afterwards no record is lost or doubled, and views, batch answers and lake tables
-//! agree.
+//! `kill -9`, again and again: of the demo, and of a pipeline that upserts into tables without an end. Afterwards no record
+//! is lost or doubled, and views, batch answers and lake tables agree.
 
-use crate::harness::sorted;
+use crate::harness::{agent, sorted, write_project};
 use crate::lake::assert_tables_equal_views;
 use crate::process::Process;
 use rivermere_base::{Rng, SeededRng};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 /// Records of the year.
@@ -137,4 +139,119 @@ fn tables_equal_views(demo: &Process, status: &Value) {
         assert_eq!(demo.number(&stored), demo.number(&served), "{view} and its table");
     }
     assert_tables_equal_views(demo, status);
+}
+
+const UPSERTS: &str = "
+CREATE TABLE payments (id BIGINT NOT NULL, account BIGINT, amount BIGINT);
+
+CREATE MATERIALIZED VIEW anew STORED AS DELTA AS
+SELECT account, COUNT(*) AS payments, SUM(amount) AS amount FROM payments GROUP BY account;
+
+CREATE MATERIALIZED VIEW marked STORED AS DELTA TBLPROPERTIES ('delta.enableDeletionVectors' = 'true') AS
+SELECT account, COUNT(*) AS payments, SUM(amount) AS amount FROM payments GROUP BY account;
+
+CREATE MATERIALIZED VIEW added STORED AS DELTA AS SELECT id, amount FROM payments WHERE amount > 900;
+";
+
+/// Sends payments until it is told to end, each one with an id of its own, again where no answer came.
+struct Customers {
+    http: Arc<Mutex<String>>,
+    end: Arc<AtomicBool>,
+    /// Payments that were acknowledged.
+    sent: Arc<AtomicU64>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Customers {
+    const AT_ONCE: u64 = 200;
+
+    fn start() -> Self {
+        let (http, end, sent) = (Arc::new(Mutex::new(String::new())), Arc::default(), Arc::<AtomicU64>::default());
+        let customers = (http.clone(), Arc::<AtomicBool>::clone(&end), sent.clone());
+        let thread = std::thread::spawn(move || {
+            let (http, end, sent) = customers;
+            let rng = SeededRng::new(SEED);
+            while !end.load(Ordering::SeqCst) {
+                let first = sent.load(Ordering::SeqCst);
+                let payment = |id| {
+                    let (account, amount) = (rng.next_u64() % 500, rng.next_u64() % 1_000);
+                    json!({ "id": id, "account": account, "amount": amount }).to_string()
+                };
+                let body: String = (first..first + Self::AT_ONCE).map(|id| payment(id) + "\n").collect();
+                let url = format!("{}/v1/topics/payments/records", http.lock().unwrap());
+                let sending = agent().post(&url).content_type("application/x-ndjson").send(body);
+                if sending.is_ok_and(|response| response.status().is_success()) {
+                    sent.store(first + Self::AT_ONCE, Ordering::SeqCst);
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        Self { http, end, sent, thread }
+    }
+
+    fn go_to(&self, process: &Process) {
+        self.http.lock().unwrap().clone_from(&process.http);
+    }
+
+    /// Every payment whose id is below was acknowledged; some may have arrived more than once.
+    fn stop(self) -> u64 {
+        self.end.store(true, Ordering::SeqCst);
+        self.thread.join().unwrap();
+        self.sent.load(Ordering::SeqCst)
+    }
+}
+
+fn upserts_survive(kills: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    let project = folder.path().join("project");
+    write_project(&project, UPSERTS);
+    let settings = "name = 'test'\ncommit_interval_s = 0\nepoch_interval_ms = 50\n";
+    std::fs::write(project.join("rivermere.toml"), settings).unwrap();
+    let data = folder.path().join("data");
+    let start = || Process::start(folder.path(), &data, &["run", project.to_str().unwrap()]);
+    let rng = SeededRng::new(SEED);
+    let customers = Customers::start();
+    let version = |demo: &Process| demo.status()["sinks"].as_array().unwrap().len();
+    for number in 1..=kills {
+        let process = start();
+        customers.go_to(&process);
+        std::thread::sleep(Duration::from_millis(100 + rng.next_u64() % 1_500));
+        let (sinks, sent) = (version(&process), customers.sent.load(Ordering::SeqCst));
+        assert_eq!(sinks, 3);
+        process.kill();
+        println!("kill {number} of {kills}: {sent} payments");
+    }
+    let mut process = start();
+    customers.go_to(&process);
+    let before = customers.sent.load(Ordering::SeqCst);
+    process
+        .wait_for("payments after the last kill", |_| (customers.sent.load(Ordering::SeqCst) > before).then_some(()));
+    let sent = customers.stop();
+    assert!(sent as usize > 200 * kills.min(20), "{sent} payments");
+    process.wait_for("all that was sent in the tables", |process| {
+        let status = process.status();
+        (process.number("SELECT COUNT(DISTINCT id) AS n FROM payments") == sent && is_settled(&status)).then_some(())
+    });
+    let records = process.number("SELECT COUNT(*) AS n FROM payments");
+    println!("{sent} payments in {records} records");
+    for view in ["anew", "marked", "added"] {
+        let read = |from: String| sorted(&process.sql(&format!("SELECT * FROM {from}")));
+        let live = read(view.into());
+        assert_equal(&live, &read(format!("batch('{view}')")), view);
+        assert_equal(&live, &read(format!("delta('lake/{view}')")), view);
+        let history = process.sql(&format!("DESCRIBE HISTORY {view}"));
+        println!("{view}: {} rows, {} versions", live.len(), history.as_array().unwrap().len());
+    }
+    assert_eq!(process.number("SELECT SUM(payments) AS n FROM anew"), records);
+}
+
+#[test]
+fn killed_five_times_upserted_tables_are_the_views() {
+    upserts_survive(5);
+}
+
+#[test]
+#[ignore = "part of the full run"]
+fn killed_a_hundred_times_upserted_tables_are_the_views() {
+    upserts_survive(100);
 }

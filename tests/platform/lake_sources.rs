@@ -1,7 +1,7 @@
 //! Views over tables of the lake: they follow whatever writes the table, and are the batch answer over its newest version.
 
 use crate::harness::{PATIENCE, eventually, flush, produce, sorted, sql, start, stop, write_project};
-use crate::process::{succeed, tool};
+use crate::process::{Process, succeed, tool};
 use rivermere::Assembly;
 use rivermere_base::{Rng, SeededRng};
 use serde_json::{Value, json};
@@ -286,4 +286,37 @@ sys.stdout.flush(); os._exit(0)";
     follows(&assembly, "v").await;
     assert_eq!(follows(&assembly, "tags").await, json!([{"id": 7, "tags": ["t7", null]}]));
     stop(assembly).await;
+}
+
+#[test]
+fn a_clean_up_spares_what_a_view_reads_on_from_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = folder.path().join("project");
+    write_project(
+        &project,
+        "CREATE EXTERNAL TABLE stock (id BIGINT, n BIGINT) STORED AS DELTA LOCATION 'lake/stock'
+             TBLPROPERTIES ('delta.deletedFileRetentionDuration' = 'interval 0 hours');",
+    );
+    // What a view has read is in no manifest for an hour, but for the moment at which it is made.
+    std::fs::write(project.join("rivermere.toml"), "name = 'test'\nepoch_interval_ms = 3600000\n").unwrap();
+    let data = folder.path().join("data");
+    let words = ["run", project.to_str().unwrap()];
+    let mut process = Process::start(folder.path(), &data, &words);
+    process.sql("INSERT INTO stock VALUES (1, 1), (2, 2), (3, 3)");
+    process.sql("CREATE MATERIALIZED VIEW total AS SELECT COUNT(*) AS rows, SUM(n) AS n FROM stock");
+    for statement in ["UPDATE stock SET n = n + 10 WHERE id = 1", "DELETE FROM stock WHERE id = 2", "OPTIMIZE stock"] {
+        process.sql(statement);
+    }
+    let total = json!([{ "rows": 2, "n": 14 }]);
+    let read = |process: &Process| (process.sql("SELECT rows, n FROM total") == total).then_some(());
+    process.wait_for("the view", read);
+    process.sql("VACUUM stock FULL RETAIN 0 HOURS");
+    process.kill();
+    let mut process = Process::start(folder.path(), &data, &words);
+    process.wait_for("the view after the crash", read);
+    assert_eq!(process.status()["warnings"], Value::Null);
+    process.sql("INSERT INTO stock VALUES (4, 100)");
+    process.wait_for("what came after", |process| {
+        (process.sql("SELECT rows, n FROM total") == json!([{ "rows": 3, "n": 114 }])).then_some(())
+    });
 }

@@ -6,15 +6,18 @@ mod crash;
 mod docs;
 mod full_disk;
 mod harness;
+mod iceberg;
 mod journey;
 mod kill;
 mod lake;
 mod lake_sources;
 mod lake_tables;
 mod lifecycle;
+mod matrix;
 mod pages;
 #[path = "../../crates/store/tests/peer.rs"]
 mod peer;
 mod process;
 mod sql;
 mod storages;
+mod two_writers;

@@ -8,7 +8,7 @@ use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::Expr;
 use futures::future::BoxFuture;
-use rivermere_sql::{TABLE_AS_OF, timestamp_us};
+use rivermere_sql::{LakeFormat, LakePlace, TABLE_AS_OF, timestamp_us};
 use std::fmt;
 use std::sync::Arc;
 
@@ -21,12 +21,12 @@ pub enum At {
     TimeMs(i64),
 }
 
-/// Opens a Delta table of the lake by its path or URL.
-pub type OpenLake = dyn Fn(String, At) -> BoxFuture<'static, Result<Arc<dyn TableProvider>, String>> + Send + Sync;
+/// Opens a table of the lake.
+pub type OpenLake = dyn Fn(LakePlace, At) -> BoxFuture<'static, Result<Arc<dyn TableProvider>, String>> + Send + Sync;
 
-/// Reads what versions of a Delta table changed, from the one to the other, by its path or URL.
+/// Reads what versions of a table of the lake changed, from the one to the other.
 pub type OpenChanges =
-    dyn Fn(String, At, At) -> BoxFuture<'static, Result<Arc<dyn TableProvider>, String>> + Send + Sync;
+    dyn Fn(LakePlace, At, At) -> BoxFuture<'static, Result<Arc<dyn TableProvider>, String>> + Send + Sync;
 
 /// Opens a file, or a folder of files, by its path or URL.
 pub type OpenFiles =
@@ -113,19 +113,20 @@ impl TableFunctionImpl for TableChanges {
         let name = text(name).ok_or_else(wrong)?;
         let from = state(from)?.ok_or_else(wrong)?;
         let to = to.map_or(Ok(Some(At::Newest)), state)?.ok_or_else(wrong)?;
-        let place = self.query.lake_place(&name).unwrap_or(name);
+        let place = self.query.lake_place(&name).unwrap_or_else(|| LakePlace::new(LakeFormat::Delta, name));
         opened(self.query.open_changes(place, from, to))
     }
 }
 
-/// `delta('path')`
-pub(crate) struct Delta {
+/// `delta('path')` and its like.
+pub(crate) struct TableByPlace {
+    format: LakeFormat,
     open: Arc<OpenLake>,
 }
 
-impl Delta {
-    pub(crate) fn new(open: Arc<OpenLake>) -> Self {
-        Self { open }
+impl TableByPlace {
+    pub(crate) fn new(format: LakeFormat, open: Arc<OpenLake>) -> Self {
+        Self { format, open }
     }
 }
 
@@ -189,16 +190,16 @@ impl TableFunctionImpl for TableAsOf {
     }
 }
 
-impl fmt::Debug for Delta {
+impl fmt::Debug for TableByPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("delta")
+        f.write_str(self.format.name())
     }
 }
 
-impl TableFunctionImpl for Delta {
+impl TableFunctionImpl for TableByPlace {
     fn call(&self, args: &[Expr]) -> Result<Arc<dyn TableProvider>> {
-        let (path, at) = place_arguments("delta", args)?;
-        opened((self.open)(path, at))
+        let (location, at) = place_arguments(self.format.name(), args)?;
+        opened((self.open)(LakePlace::new(self.format, location), at))
     }
 }
 

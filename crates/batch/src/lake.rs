@@ -11,6 +11,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::{Column, cast};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
+use rivermere_sql::LakePlace;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -19,14 +20,14 @@ use std::sync::Arc;
 pub(crate) struct WithExternals {
     inner: Arc<dyn SchemaProvider>,
     /// With their places.
-    externals: BTreeMap<String, String>,
+    externals: BTreeMap<String, LakePlace>,
     open: Arc<OpenLake>,
 }
 
 impl WithExternals {
     pub(crate) fn new(
         inner: Arc<dyn SchemaProvider>,
-        externals: BTreeMap<String, String>,
+        externals: BTreeMap<String, LakePlace>,
         open: Arc<OpenLake>,
     ) -> Self {
         Self { inner, externals, open }
@@ -73,12 +74,12 @@ impl SchemaProvider for WithExternals {
 /// A table of the lake in a plan that was made over its columns: opened when the plan is run.
 pub(crate) struct Deferred {
     schema: SchemaRef,
-    place: String,
+    place: LakePlace,
     open: Arc<OpenLake>,
 }
 
 impl Deferred {
-    pub(crate) fn new(schema: SchemaRef, place: String, open: Arc<OpenLake>) -> Self {
+    pub(crate) fn new(schema: SchemaRef, place: LakePlace, open: Arc<OpenLake>) -> Self {
         Self { schema, place, open }
     }
 }

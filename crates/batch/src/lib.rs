@@ -27,7 +27,9 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use futures::future::BoxFuture;
 use rivermere_base::Disk;
 use rivermere_log::Log;
-use rivermere_sql::{Connector, TABLE_AS_OF, TableDefinition, ViewDefinition, register_functions};
+use rivermere_sql::{
+    Connector, LakeFormat, LakePlace, TABLE_AS_OF, TableDefinition, ViewDefinition, register_functions,
+};
 use rivermere_stream::Snapshot;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -40,9 +42,9 @@ pub trait Catalog: Send + Sync + 'static {
     /// A view's rows at the last finished step.
     fn snapshot(&self, view: &str) -> Option<Snapshot>;
     /// Names of external tables, with their places.
-    fn externals(&self) -> BTreeMap<String, String>;
+    fn externals(&self) -> BTreeMap<String, LakePlace>;
     /// The place of the table that an external table names, or that a view is stored in.
-    fn lake_place(&self, name: &str) -> Option<String>;
+    fn lake_place(&self, name: &str) -> Option<LakePlace>;
 }
 
 /// Makes sessions over a catalog.
@@ -100,7 +102,10 @@ impl Query {
         }
         context.register_udtf(TABLE_AS_OF, Arc::new(functions::TableAsOf::new(self.clone())));
         context.register_udtf("table_changes", Arc::new(functions::TableChanges::new(self.clone())));
-        context.register_udtf("delta", Arc::new(functions::Delta::new(self.lake.table.clone())));
+        for format in LakeFormat::ALL {
+            let table = functions::TableByPlace::new(format, self.lake.table.clone());
+            context.register_udtf(format.name(), Arc::new(table));
+        }
         for name in FilesFormat::NAMES {
             context.register_udtf(name, Arc::new(functions::Files::new(name, self.lake.files.clone())));
         }
@@ -109,13 +114,13 @@ impl Query {
     }
 
     /// The place of a table that has versions.
-    pub(crate) fn lake_place(&self, name: &str) -> Option<String> {
+    pub(crate) fn lake_place(&self, name: &str) -> Option<LakePlace> {
         self.catalog.lake_place(name)
     }
 
     pub(crate) fn open_lake(
         &self,
-        place: String,
+        place: LakePlace,
         at: At,
     ) -> BoxFuture<'static, std::result::Result<Arc<dyn TableProvider>, String>> {
         (self.lake.table)(place, at)
@@ -123,7 +128,7 @@ impl Query {
 
     pub(crate) fn open_changes(
         &self,
-        place: String,
+        place: LakePlace,
         from: At,
         to: At,
     ) -> BoxFuture<'static, std::result::Result<Arc<dyn TableProvider>, String>> {

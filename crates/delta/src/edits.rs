@@ -11,39 +11,28 @@ use crate::handle::Handle;
 use crate::rows::{FILE_COLUMN, FILE_NUMBER, PlacedRows, ROW_NUMBER};
 use crate::schema::Conform;
 use crate::vectors::{self, Marks};
-use arrow::array::{AsArray as _, RecordBatch, UInt8Array};
+use arrow::array::AsArray as _;
 use arrow::compute::{cast, filter_record_batch};
-use arrow::datatypes::{DataType, SchemaRef, UInt8Type};
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::default_table_source::provider_as_source;
-use datafusion::common::{Column, DFSchema, JoinType, ScalarValue, TableReference};
+use datafusion::common::{Column, DFSchema, TableReference};
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder, lit, when};
+use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::prelude::DataFrame;
 use deltalake_core::DeltaTableError;
 use deltalake_core::kernel::Action;
 use deltalake_core::protocol::{DeltaOperation, MergePredicate};
 use deltalake_core::table::state::DeltaTableState;
 use futures::StreamExt as _;
+use rivermere_table::merging::{CLAUSE, Deed, MergeError, MergePlan, SEVERAL_MATCH, clauses, plan_merge};
 use rivermere_table::{MergeClause, MergeVerb, TableError, Verb};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-/// The column that says which clause is done to a row, by its number.
-const CLAUSE: &str = "__rivermere_clause";
-/// What tells a row of a merge's source from none.
-const SOURCE: &str = "__rivermere_source";
 const CHANGING: &str = "changing the table";
 /// The property by which a table wants to be told what changed.
 const CHANGE_DATA: &str = "delta.enableChangeDataFeed";
-
-/// What a clause does to a row.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Deed {
-    Delete,
-    Update,
-    Insert,
-}
 
 /// Log entries that are written and wait for their commit.
 pub(crate) struct Edit {
@@ -79,6 +68,15 @@ impl EditError {
 impl From<TableError> for EditError {
     fn from(error: TableError) -> Self {
         Self::Table(error)
+    }
+}
+
+impl From<MergeError> for EditError {
+    fn from(error: MergeError) -> Self {
+        match error {
+            MergeError::Plan(error) => Self::Plan(error),
+            MergeError::Refused(reason) => Self::Refused(reason),
+        }
     }
 }
 
@@ -197,87 +195,10 @@ impl Target<'_> {
         let active = Arc::new(ActiveFiles::of(self.handle, self.state)?);
         let all = active.iter().map(|(number, _)| number).collect();
         let rows = PlacedRows::new(self.handle, self.state, active.clone(), all, &self.columns()).await?;
-        let (target, source) = (TableReference::bare(&*merge.target_alias), TableReference::bare(&*merge.source_alias));
-        let scan = scan(&rows, Some(target.clone()))?;
-        let columns = merge.source.schema().columns().into_iter().map(Expr::Column);
-        let from = LogicalPlanBuilder::from(merge.source.clone()).project(columns.chain([lit(true).alias(SOURCE)]))?;
-        let from = from.alias(source.clone())?.build()?;
-        let both = scan.schema().join(from.schema())?;
-        let parsed = |text: &String| self.session.create_logical_expr(text, &both);
-        let on = parsed(&merge.on)?;
-        // A side's row that matches nothing is only of interest when a clause says what is done then.
-        let inserts = merge.clauses.iter().any(|clause| matches!(clause, MergeClause::Insert { .. }));
-        let unmatched = |clause: &MergeClause| {
-            matches!(clause, MergeClause::UpdateUnmatched { .. } | MergeClause::DeleteUnmatched { .. })
-        };
-        let kind = match (merge.clauses.iter().any(unmatched), inserts) {
-            (false, false) => JoinType::Inner,
-            (false, true) => JoinType::Right,
-            (true, false) => JoinType::Left,
-            (true, true) => JoinType::Full,
-        };
-        let joined = LogicalPlanBuilder::from(scan).join_on(from, kind, [on])?;
-        let schema = joined.schema().clone();
-
-        let is_target = Expr::Column(Column::new(Some(target.clone()), ROW_NUMBER)).is_not_null();
-        let is_source = Expr::Column(Column::new(Some(source), SOURCE)).is_not_null();
-        let matched = is_target.clone().and(is_source.clone());
-        let (only_source, only_target) = (Expr::Not(is_target.clone().into()), Expr::Not(is_source.into()));
-        let mut deeds = vec![];
-        let mut fits = vec![];
-        let mut values: Vec<Option<&[(String, String)]>> = vec![];
-        for clause in &merge.clauses {
-            let (deed, side, condition, set) = match clause {
-                MergeClause::UpdateMatched { condition, assignments } => {
-                    (Deed::Update, &matched, condition, Some(assignments))
-                }
-                MergeClause::DeleteMatched { condition } => (Deed::Delete, &matched, condition, None),
-                MergeClause::Insert { condition, values } => (Deed::Insert, &only_source, condition, Some(values)),
-                MergeClause::UpdateUnmatched { condition, assignments } => {
-                    (Deed::Update, &only_target, condition, Some(assignments))
-                }
-                MergeClause::DeleteUnmatched { condition } => (Deed::Delete, &only_target, condition, None),
-            };
-            let condition = condition.as_ref().map(parsed).transpose()?;
-            fits.push(condition.into_iter().fold(side.clone(), Expr::and));
-            deeds.push(deed);
-            values.push(set.map(Vec::as_slice));
-        }
-        let number = |clause: usize| lit(u8::try_from(clause).unwrap_or(u8::MAX));
-        if deeds.len() > usize::from(u8::MAX) {
-            return Err(EditError::Refused(format!("a merge has at most {} clauses", u8::MAX)));
-        }
-        // The first clause that fits.
-        let clause =
-            choice(fits.into_iter().enumerate().map(|(clause, fits)| (fits, number(clause))), DataType::UInt8)?;
-        let mut all: Vec<Expr> = schema.columns().into_iter().map(Expr::Column).collect();
-        all.push(clause.alias(CLAUSE));
-        let joined = joined.project(all)?.filter(Expr::Column(Column::from_name(CLAUSE)).is_not_null())?;
-
-        let schema = joined.schema().clone();
-        let chosen = Expr::Column(Column::from_name(CLAUSE));
-        let mut out = places(Some(&target), chosen.clone());
-        for field in self.schema.fields() {
-            let mut cases = vec![];
-            for (clause, (deed, set)) in deeds.iter().zip(&values).enumerate() {
-                let Some(set) = set else { continue };
-                let value = match set.iter().find(|(column, _)| column == field.name()) {
-                    Some((_, value)) => self.session.create_logical_expr(value, &both)?,
-                    None if *deed == Deed::Insert => Expr::Literal(ScalarValue::try_from(field.data_type())?, None),
-                    None => Expr::Column(Column::new(Some(target.clone()), field.name())),
-                };
-                cases.push((chosen.clone().eq(number(clause)), value.cast_to(field.data_type(), &schema)?));
-            }
-            out.push(choice(cases.into_iter(), field.data_type().clone())?.alias(field.name()));
-        }
-        let matched = |clause: &&MergeClause| {
-            matches!(clause, MergeClause::UpdateMatched { .. } | MergeClause::DeleteMatched { .. })
-        };
-        let mut matched = merge.clauses.iter().filter(matched);
-        let first = matched.next();
-        let may_match_twice =
-            matches!(first, Some(MergeClause::DeleteMatched { condition: None })) && matched.next().is_none();
-        Ok(Some(Work { rows, active, plan: joined.project(out)?.build()?, deeds, may_match_twice }))
+        let scan = scan(&rows, Some(TableReference::bare(&*merge.target_alias)))?;
+        let places = [FILE_NUMBER, ROW_NUMBER];
+        let MergePlan { plan, deeds, may_match_twice } = plan_merge(self.session, scan, &places, &self.schema, merge)?;
+        Ok(Some(Work { rows, active, plan, deeds, may_match_twice }))
     }
 
     fn columns(&self) -> Vec<String> {
@@ -353,9 +274,7 @@ impl Target<'_> {
                 }
                 let new = if *deed == Deed::Insert { count } else { marks.add_all(&these)? };
                 if new < count && !work.may_match_twice {
-                    let reason = "several rows of the source match one row of the table, and which of them is to count \
-                                  is not said: let the source have one row for each";
-                    return Err(EditError::Refused(reason.into()));
+                    return Err(EditError::Refused(SEVERAL_MATCH.into()));
                 }
                 match deed {
                     Deed::Delete => edit.deleted += new,
@@ -406,19 +325,6 @@ fn scan(rows: &PlacedRows, alias: Option<TableReference>) -> Result<LogicalPlan,
 fn places(of: Option<&TableReference>, clause: Expr) -> Vec<Expr> {
     let column = |name: &str| Expr::Column(Column::new(of.cloned(), name)).alias(name);
     vec![column(FILE_NUMBER), column(ROW_NUMBER), clause.alias(CLAUSE)]
-}
-
-/// The value of the first case that is true; else null.
-fn choice(mut cases: impl Iterator<Item = (Expr, Expr)>, data_type: DataType) -> Result<Expr, DataFusionError> {
-    let null = Expr::Literal(ScalarValue::try_from(&data_type)?, None);
-    let Some((fits, value)) = cases.next() else { return Ok(null) };
-    let first = when(fits, value);
-    cases.fold(first, |mut built, (fits, value)| built.when(fits, value)).otherwise(null)
-}
-
-fn clauses(batch: &RecordBatch) -> Result<&UInt8Array, DataFusionError> {
-    let column = batch.column_by_name(CLAUSE).and_then(|column| column.as_primitive_opt::<UInt8Type>());
-    column.ok_or_else(|| DataFusionError::Execution("rows without what is done to them".into()))
 }
 
 fn merged(merge: &MergeVerb) -> DeltaOperation {

@@ -1,6 +1,7 @@
 //! One opened log: loading and refreshing its state, scanning it, and errors in our words.
 
 use crate::Location;
+use crate::location::log_store;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 use deltalake_core::delta_datafusion::TableProviderBuilder;
@@ -22,7 +23,7 @@ pub(crate) struct Handle {
 
 impl Handle {
     pub(crate) fn new(location: Location) -> Result<Self, TableError> {
-        let log_store = location.log_store()?;
+        let log_store = log_store(&location)?;
         let mut config = SessionConfig::new();
         // The types of the table's schema and nothing else, so that batches of files and of views are alike.
         config.options_mut().execution.parquet.schema_force_view_types = false;

@@ -24,9 +24,11 @@
 
 mod active;
 mod alter;
+mod clean;
 mod compact;
 mod deferred;
 mod edits;
+mod expired;
 mod feed;
 mod files;
 mod fit;
@@ -43,7 +45,7 @@ mod table;
 mod vectors;
 mod verbs;
 
-pub use location::Location;
+pub use rivermere_table::Location;
 pub use schema::table_schema;
 pub use sink::DeltaSink;
 pub use table::DeltaTable;

@@ -1,6 +1,7 @@
 //! Epochs into versions.
 
 use crate::Location;
+use crate::clean::{forget, tidy};
 use crate::compact::compact;
 use crate::edits::EditError;
 use crate::files::{Files, SMALL_FILE_BYTES, TARGET_FILE_BYTES};
@@ -16,9 +17,10 @@ use deltalake_core::protocol::{DeltaOperation, OutputMode};
 use deltalake_core::table::state::DeltaTableState;
 use deltalake_core::{DeltaResult, DeltaTableError};
 use rivermere_base::{Changes, CrashPoint, Epoch};
-use rivermere_table::{Committed, SinkMode, SinkSpec, StagedEpoch, TableError, TableSink, net};
+use rivermere_table::{Committed, SinkMode, SinkSpec, StagedEpoch, TableError, TableSink, Upkeep, net};
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Mutex;
 
 /// Attempts of one call before other writers are given way.
@@ -30,6 +32,8 @@ pub struct DeltaSink {
     spec: SinkSpec,
     /// Held during a commit, so that commits of one sink follow each other.
     progress: Mutex<Progress>,
+    /// The version at which files that nothing needs are looked for next.
+    clean_next: AtomicU64,
 }
 
 /// The newest state that was seen, and what follows from it.
@@ -70,7 +74,9 @@ impl DeltaSink {
         let handle = Handle::new(location)?;
         let (state, marker) = ownership::claim(&handle, &spec).await?;
         let conform = fit(&handle, &spec, &state)?;
-        Ok(Self { handle, spec, progress: Mutex::new(Progress { state, marker, conform }) })
+        // The same versions for every start, however often there is one.
+        let clean_next = AtomicU64::new((state.version() / CLEAN_EVERY + 1) * CLEAN_EVERY);
+        Ok(Self { handle, spec, progress: Mutex::new(Progress { state, marker, conform }), clean_next })
     }
 
     /// Follows the table to its newest version; all of `progress` or, after an error, nothing of it. A newer state with
@@ -273,17 +279,24 @@ impl TableSink for DeltaSink {
         Err(TableError::Conflict { location: self.handle.location.to_string(), attempts: MAX_ATTEMPTS })
     }
 
-    async fn maintain(&self) -> Result<u64, TableError> {
+    async fn maintain(&self, needed: &[i64]) -> Result<Upkeep, TableError> {
         let mut progress = self.progress.lock().await;
+        let files_compacted = self.compact(&mut progress).await?;
+        let files_removed = self.clean(&mut progress, needed).await?;
+        Ok(Upkeep { files_compacted, files_removed })
+    }
+}
+
+impl DeltaSink {
+    /// Puts small files together, when there are many.
+    async fn compact(&self, progress: &mut Progress) -> Result<u64, TableError> {
         let crumbs = crumbs(&progress.state);
         if crumbs.is_empty() {
             return Ok(0);
         }
         let properties = |added: u64, removed: u64| {
             let told = json!({ "numAddedFiles": added.to_string(), "numRemovedFiles": removed.to_string() });
-            CommitProperties::default()
-                .with_cleanup_expired_logs(Some(false))
-                .with_metadata([("operationMetrics".to_string(), told), ("auto".to_string(), Value::Bool(true))])
+            unasked().with_metadata([("operationMetrics".to_string(), told), (UNASKED.to_string(), Value::Bool(true))])
         };
         let state = progress.state.clone();
         let compacted = compact(&self.handle, &state, Some(&crumbs), TARGET_FILE_BYTES, None, properties).await;
@@ -293,21 +306,60 @@ impl TableSink for DeltaSink {
             Err(EditError::Table(TableError::Conflict { .. })) => 0,
             Err(error) => return Err(error.told(&self.handle)),
         };
-        self.refresh(&mut progress).await?;
+        self.refresh(progress).await?;
         Ok(done)
     }
+
+    /// Removes what no version of the table's retention needs, now and then.
+    async fn clean(&self, progress: &mut Progress, needed: &[i64]) -> Result<u64, TableError> {
+        let version = progress.state.version();
+        if version < self.clean_next.load(Ordering::Relaxed) || !is_kept(&progress.state, AUTO_VACUUM) {
+            return Ok(0);
+        }
+        // Before it is tried: what fails is tried again as late as what does not.
+        self.clean_next.store(version + CLEAN_EVERY, Ordering::Relaxed);
+        let commit = || unasked().with_metadata([(UNASKED.to_string(), Value::Bool(true))]);
+        let done = match tidy(&self.handle, &progress.state, needed, commit).await {
+            Ok(cleaned) => {
+                // Each version is read again some times before its removals are old enough, however many there are.
+                let pause = CLEAN_EVERY.max(cleaned.younger / 8);
+                self.clean_next.store(cleaned.state.version() + pause, Ordering::Relaxed);
+                cleaned.files_removed
+            }
+            Err(EditError::Library(error)) if is_conflict(&error) => 0,
+            Err(error) => return Err(error.told(&self.handle)),
+        };
+        self.refresh(progress).await?;
+        forget(&self.handle, &progress.state, needed).await?;
+        Ok(done)
+    }
+}
+
+/// What commits of the upkeep say.
+const UNASKED: &str = "auto";
+
+fn unasked() -> CommitProperties {
+    CommitProperties::default().with_cleanup_expired_logs(Some(false))
 }
 
 /// Small files that a table may have before they are put together, and how many are at a time: some seconds' work.
 const SMALL_FILES_KEPT: usize = 16;
 const SMALL_FILES_AT_ONCE: usize = 64;
-/// The property by which a table is left as it is.
+/// Versions between two looks for files that nothing needs.
+const CLEAN_EVERY: u64 = 256;
+/// The properties by which a table is left as it is.
 const AUTO_COMPACT: &str = "delta.autoOptimize.autoCompact";
+const AUTO_VACUUM: &str = "rivermere.autoVacuum";
+
+/// Whether a table is kept up in this way: unless its property says no.
+fn is_kept(state: &DeltaTableState, property: &str) -> bool {
+    let configuration = state.metadata().configuration();
+    !configuration.get(property).is_some_and(|value| value.eq_ignore_ascii_case("false"))
+}
 
 /// The files to be put together, none while there are few.
 fn crumbs(state: &DeltaTableState) -> BTreeSet<u32> {
-    let configuration = state.metadata().configuration();
-    if configuration.get(AUTO_COMPACT).is_some_and(|value| value.eq_ignore_ascii_case("false")) {
+    if !is_kept(state, AUTO_COMPACT) {
         return BTreeSet::new();
     }
     let log = state.log_data();

@@ -89,6 +89,23 @@ fn told(version: u64, entry: &[u8]) -> TableVersion {
     }
 }
 
+/// Versions up to `newest`, newest first.
+pub(crate) async fn history(handle: &Handle, newest: u64, limit: usize) -> Result<Vec<TableVersion>, TableError> {
+    let read = |version: u64| async move {
+        let entry = handle.log_store.read_commit_entry(version).await;
+        let entry = entry.map_err(|error| handle.error("reading the history", error))?;
+        Ok::<_, TableError>(entry.map(|entry| told(version, &entry)))
+    };
+    let versions = (0..=newest).rev().take(limit.min(MAX_HISTORY)).map(read);
+    // An entry that was cleaned up ends what the table remembers.
+    let known = futures::stream::iter(versions).buffered(ENTRIES_AT_ONCE);
+    known
+        .try_take_while(|entry| std::future::ready(Ok(entry.is_some())))
+        .try_filter_map(|entry| async { Ok(entry) })
+        .try_collect()
+        .await
+}
+
 fn signed(version: u64) -> i64 {
     i64::try_from(version).unwrap_or(i64::MAX)
 }
@@ -119,19 +136,7 @@ impl Table for DeltaTable {
 
     async fn history(&self, limit: usize) -> Result<Vec<TableVersion>, TableError> {
         let newest = self.newest().await?.version();
-        let read = |version: u64| async move {
-            let entry = self.handle.log_store.read_commit_entry(version).await;
-            let entry = entry.map_err(|error| self.handle.error("reading the history", error))?;
-            Ok::<_, TableError>(entry.map(|entry| told(version, &entry)))
-        };
-        let versions = (0..=newest).rev().take(limit.min(MAX_HISTORY)).map(read);
-        // An entry that was cleaned up ends what the table remembers.
-        let known = futures::stream::iter(versions).buffered(ENTRIES_AT_ONCE);
-        known
-            .try_take_while(|entry| std::future::ready(Ok(entry.is_some())))
-            .try_filter_map(|entry| async { Ok(entry) })
-            .try_collect()
-            .await
+        history(&self.handle, newest, limit).await
     }
 
     async fn scan(&self, version: Option<i64>) -> Result<Arc<dyn TableProvider>, TableError> {

@@ -5,6 +5,7 @@
 
 use crate::active::ActiveFiles;
 use crate::alter;
+use crate::clean::clean;
 use crate::compact;
 use crate::edits::{self, Edit, EditError};
 use crate::handle::{Handle, is_conflict, is_same_in_a_log};
@@ -14,8 +15,6 @@ use crate::schema::{delta_columns, table_schema};
 use crate::vectors;
 use crate::{DeltaTable, Location};
 use async_trait::async_trait;
-use buoyant_kernel::table_features::TableFeature;
-use chrono::{Duration, Utc};
 use datafusion::common::{Column, DFSchema};
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::LogicalPlan;
@@ -26,12 +25,11 @@ use deltalake_core::kernel::LogicalFileView;
 use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties};
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::operations::optimize::OptimizeType;
-use deltalake_core::operations::vacuum::VacuumMode;
 use deltalake_core::operations::write::SchemaMode;
 use deltalake_core::protocol::SaveMode;
 use deltalake_core::table::config::TablePropertiesExt as _;
 use deltalake_core::table::state::DeltaTableState;
-use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, Table as _, TableError, TableSpec, Verb};
+use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, TableError, TableSpec, Verb};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -82,11 +80,7 @@ impl EditableTable for DeltaTable {
         let version = u64::try_from(base).unwrap_or_default();
         table.load_version(version).await.map_err(|error| self.handle().error("reading the log", error))?;
         let rules = rules(&table);
-        let needed = match &verb {
-            Verb::Clean { everything: true, retain_hours, .. } => self.needed(&table, *retain_hours).await?,
-            _ => None,
-        };
-        let run = Run { table, needed, session, commit: commit(statement) };
+        let run = Run { table, session, commit: commit(statement) };
         let done = run.run(self.handle(), statement, verb).await.map_err(|error| match error {
             Failed::Told(error) => error,
             Failed::Library(error) => match verb_error(self.handle(), name, error) {
@@ -127,52 +121,6 @@ impl DeltaTable {
             }
         }
         Ok(None)
-    }
-}
-
-/// Versions whose deletion vectors a clean-up may have to keep.
-const NEEDED_AT_MOST: usize = 256;
-
-fn retention(hours: u64) -> Option<Duration> {
-    i64::try_from(hours).ok().and_then(Duration::try_hours)
-}
-
-impl DeltaTable {
-    /// The versions of the retention of a table that may have deletion vectors. The library keeps data files of these; of
-    /// vectors only those that the newest version names.
-    async fn needed(
-        &self,
-        table: &deltalake_core::DeltaTable,
-        hours: Option<u64>,
-    ) -> Result<Option<Vec<u64>>, TableError> {
-        let state = table.snapshot().map_err(|error| self.handle().error("reading the log", error))?;
-        let features = state.protocol().reader_features().unwrap_or_default();
-        if !features.contains(&TableFeature::DeletionVectors) {
-            return Ok(None);
-        }
-        let own = Duration::from_std(state.table_config().deleted_file_retention_duration()).ok();
-        let asked = hours.and_then(retention).or(own);
-        let since = asked
-            .and_then(|retention| Utc::now().checked_sub_signed(retention))
-            .map_or(i64::MIN, |since| since.timestamp_millis());
-        let mut needed = vec![];
-        for version in self.history(NEEDED_AT_MOST + 1).await? {
-            needed.extend(u64::try_from(version.version));
-            // The one before the first of that time was the newest then.
-            if version.committed_ms.is_some_and(|committed| committed < since) {
-                return Ok(Some(needed));
-            }
-        }
-        if needed.len() > NEEDED_AT_MOST {
-            return Err(TableError::Verb {
-                location: self.handle().location.to_string(),
-                verb: "VACUUM",
-                reason: format!(
-                    "more than {NEEDED_AT_MOST} versions of its time may need their deletion vectors: leave out FULL"
-                ),
-            });
-        }
-        Ok(Some(needed))
     }
 }
 
@@ -217,8 +165,6 @@ type Outcome = Result<(deltalake_core::DeltaTable, Done), Failed>;
 
 struct Run {
     table: deltalake_core::DeltaTable,
-    /// For a clean-up: versions whose deletion vectors must stay.
-    needed: Option<Vec<u64>>,
     session: Arc<SessionState>,
     commit: CommitProperties,
 }
@@ -229,6 +175,11 @@ impl Run {
         let state = self.table.snapshot()?.clone();
         stands(handle, &state, &verb).await?;
         let done = match &verb {
+            Verb::Clean(what) => {
+                let cleaned = clean(handle, &state, what, || commit(statement)).await?;
+                let figures = vec![("files_removed", cleaned.files_removed)];
+                Some((Some(cleaned.state), Done { figures, ..Done::default() }))
+            }
             Verb::Delete { .. } | Verb::Update { .. } | Verb::Merge(_) => {
                 match edits::edit(handle, &state, &self.session, &verb).await? {
                     Some(edit) => Some(marked(handle, &state, statement, &verb, edit).await?),
@@ -309,7 +260,7 @@ impl Run {
                 let table = self.table.add_columns().with_fields(fields).with_commit_properties(self.commit).await?;
                 Ok((table, Done::default()))
             }
-            Verb::RenameColumn { .. } | Verb::DropColumn(_) | Verb::WidenColumn { .. } => {
+            Verb::RenameColumn { .. } | Verb::DropColumn(_) | Verb::WidenColumn { .. } | Verb::Clean(_) => {
                 Err(Failed::Ours("this is not the library's".into()))
             }
             Verb::DropNotNull(column) => {
@@ -335,20 +286,6 @@ impl Run {
                 let optimize = optimize.with_commit_properties(self.commit);
                 let (table, metrics) = optimize.await?;
                 let figures = files(metrics.num_files_added as usize, metrics.num_files_removed as usize);
-                Ok((table, Done { figures, ..Done::default() }))
-            }
-            Verb::Clean { everything, retain_hours, dry_run } => {
-                let mode = if everything { VacuumMode::Full } else { VacuumMode::Lite };
-                let mut vacuum = self.table.vacuum().with_mode(mode).with_dry_run(dry_run);
-                if let Some(hours) = retain_hours {
-                    let hours = retention(hours).ok_or_else(|| Failed::Ours("that is too long".into()))?;
-                    vacuum = vacuum.with_retention_period(hours);
-                }
-                if let Some(versions) = &self.needed {
-                    vacuum = vacuum.with_keep_versions(versions);
-                }
-                let (table, metrics) = vacuum.with_commit_properties(self.commit).await?;
-                let figures = vec![("files_removed", metrics.files_deleted.len() as u64)];
                 Ok((table, Done { figures, ..Done::default() }))
             }
             Verb::Restore { version } => {
@@ -583,7 +520,7 @@ fn verb_name(verb: &Verb) -> &'static str {
         Verb::DropConstraint { .. } => "DROP CONSTRAINT",
         Verb::SetProperties(_) => "SET TBLPROPERTIES",
         Verb::Compact { .. } => "OPTIMIZE",
-        Verb::Clean { .. } => "VACUUM",
+        Verb::Clean(_) => "VACUUM",
         Verb::Restore { .. } => "RESTORE",
     }
 }

@@ -3,21 +3,20 @@
 //!
 //! Of every table that can be read, each version is also reached from the one before by what came and went between.
 
+use crate::expected::{data, same, unpack, value};
 use crate::world::text;
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::prelude::{ParquetReadOptions, SessionContext};
 use futures::TryStreamExt as _;
 use object_store::local::LocalFileSystem;
 use rivermere_delta::{DeltaTable, Location};
 use rivermere_store::LocalDisk;
 use rivermere_table::{Table, TableError};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 
 /// Entries that cannot be read yet, each with a part of what is said of it. One that could be read fails the test, too.
@@ -33,11 +32,7 @@ const OTHER_KINDS: &[&str] = &["changes", "active-files"];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_of_other_engines_have_the_rows_that_these_say() {
-    let Some(data) = std::env::var_os("RIVERMERE_ACCEPTANCE").filter(|data| !data.is_empty()).map(PathBuf::from) else {
-        println!("skipped: RIVERMERE_ACCEPTANCE is not set");
-        return;
-    };
-    let data = data.join("delta");
+    let Some(data) = data("delta") else { return };
     let catalogue: Value = serde_json::from_slice(&std::fs::read(data.join("catalogue.json")).unwrap()).unwrap();
     let (mut right, mut steps, mut other, mut wrong) = (0, 0, 0, vec![]);
     for entry in catalogue["entries"].as_array().unwrap() {
@@ -74,15 +69,6 @@ async fn tables_of_other_engines_have_the_rows_that_these_say() {
     println!("{right} right, {} not yet, {other} of other kinds; {steps} steps between versions", NOT_YET.len());
     assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
     assert!(right > 70 && steps > 30, "{right} tables and {steps} steps are fewer than there were");
-}
-
-fn unpack(archive: &Path) -> tempfile::TempDir {
-    let folder = tempfile::tempdir().unwrap();
-    let tar = folder.path().join("archive.tar");
-    zstd::stream::copy_decode(std::fs::File::open(archive).unwrap(), std::fs::File::create(&tar).unwrap()).unwrap();
-    let done = Command::new("tar").arg("-xf").arg(&tar).arg("-C").arg(folder.path()).output().unwrap();
-    assert!(done.status.success(), "{}: {}", archive.display(), String::from_utf8_lossy(&done.stderr));
-    folder
 }
 
 async fn open(folder: &Path) -> Result<DeltaTable, TableError> {
@@ -131,16 +117,6 @@ async fn against_parquet(folder: &Path) -> Result<(), String> {
     same(&found, &expected)
 }
 
-fn same(found: &[String], expected: &[String]) -> Result<(), String> {
-    if found == expected {
-        return Ok(());
-    }
-    let at = found.iter().zip(expected).position(|(found, expected)| found != expected);
-    let at = at.unwrap_or(found.len().min(expected.len()));
-    let (found_row, expected_row) = (found.get(at), expected.get(at));
-    Err(format!("{} rows, {} expected; row {at}: {found_row:?}, not {expected_row:?}", found.len(), expected.len()))
-}
-
 async fn against_json(folder: &Path, expected: &Path) -> Result<(), String> {
     let found = rows(folder).await?;
     let expected: Value = serde_json::from_slice(&std::fs::read(expected).unwrap()).unwrap();
@@ -166,51 +142,6 @@ async fn against_json(folder: &Path, expected: &Path) -> Result<(), String> {
         same(&lines, &wanted)?;
     }
     Ok(())
-}
-
-/// A value as the expectations write it: decimals, dates and times as text, `Z` behind an instant, binary as `0x…`.
-fn value(column: &ArrayRef, row: usize) -> Value {
-    if column.is_null(row) || column.data_type() == &DataType::Null {
-        return Value::Null;
-    }
-    let shown = || {
-        let options = FormatOptions::default();
-        ArrayFormatter::try_new(column, &options).unwrap().value(row).to_string()
-    };
-    match column.data_type() {
-        DataType::Boolean => column.as_boolean().value(row).into(),
-        DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => {
-            shown().parse::<i64>().map_or(Value::Null, Value::from)
-        }
-        DataType::Float32 => json!(f64::from(column.as_primitive::<arrow::datatypes::Float32Type>().value(row))),
-        DataType::Float64 => json!(column.as_primitive::<arrow::datatypes::Float64Type>().value(row)),
-        DataType::Timestamp(_, zone) => {
-            let micros = cast(column, &DataType::Timestamp(arrow::datatypes::TimeUnit::Microsecond, None)).unwrap();
-            let micros = micros.as_primitive::<arrow::datatypes::TimestampMicrosecondType>().value(row);
-            let time = chrono::DateTime::from_timestamp_micros(micros).unwrap().naive_utc();
-            let zone = if zone.is_some() { "Z" } else { "" };
-            format!("{}{zone}", time.format("%Y-%m-%dT%H:%M:%S%.6f")).into()
-        }
-        DataType::Binary => format!("0x{}", shown()).into(),
-        DataType::Dictionary(_, values) => value(&cast(column, values).unwrap(), row),
-        DataType::List(_) => {
-            let items = column.as_list::<i32>().value(row);
-            Value::Array((0..items.len()).map(|item| value(&items, item)).collect())
-        }
-        DataType::Struct(fields) => {
-            let parts = column.as_struct();
-            let part = |(index, field): (usize, &Arc<arrow::datatypes::Field>)| {
-                (field.name().clone(), value(parts.column(index), row))
-            };
-            Value::Object(fields.iter().enumerate().map(part).collect::<Map<_, _>>())
-        }
-        DataType::Map(_, _) => {
-            let entries = column.as_map().value(row);
-            let pair = |entry| json!([value(entries.column(0), entry), value(entries.column(1), entry)]);
-            json!({"map": (0..entries.len()).map(pair).collect::<Vec<_>>()})
-        }
-        _ => shown().into(),
-    }
 }
 
 /// Goes from each version that is still there to the next; tells how many steps that were.

@@ -3,127 +3,14 @@
 
 use crate::vectors::{marking, marking_epochs};
 use crate::world::*;
-use async_trait::async_trait;
-use futures::stream::BoxStream;
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
-use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-};
 use rivermere_base::CrashPoint;
 use rivermere_delta::{DeltaSink, Location};
-use rivermere_sim::SimDisk;
+use rivermere_sim::{BreakingStore, Failure, SimDisk};
 use rivermere_table::{SinkSpec, StagedEpoch, TableError, TableSink};
-use std::fmt;
-use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Failure {
-    /// The write does not happen, and nothing works afterwards.
-    CrashBefore,
-    /// The write happens, but nobody hears of it, and nothing works afterwards.
-    CrashAfter,
-    /// The write happens, its answer is an error, and all works afterwards.
-    LostAnswer,
-    /// The write does not happen because the disk is full; later there is space.
-    Full,
-}
-
-/// Breaks at the n-th write.
-#[derive(Debug)]
-struct Breaking {
-    inner: Arc<dyn ObjectStore>,
-    writes_left: AtomicI64,
-    failure: Failure,
-    /// Once the store has broken: the read that fails too; negative for none.
-    reads_left: AtomicI64,
-}
-
-impl Breaking {
-    fn new(inner: &Arc<dyn ObjectStore>, writes: i64, failure: Failure) -> Arc<Self> {
-        Self::with_blind_read(inner, writes, failure, -1)
-    }
-
-    fn with_blind_read(inner: &Arc<dyn ObjectStore>, writes: i64, failure: Failure, reads: i64) -> Arc<Self> {
-        let (writes_left, reads_left) = (AtomicI64::new(writes), AtomicI64::new(reads));
-        Arc::new(Self { inner: inner.clone(), writes_left, failure, reads_left })
-    }
-
-    fn has_broken(&self) -> bool {
-        self.writes_left.load(Ordering::SeqCst) < 0
-    }
-
-    fn error(&self) -> Error {
-        let kind = if self.failure == Failure::Full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
-        Error::Generic { store: "breaking", source: io::Error::from(kind).into() }
-    }
-
-    fn read(&self) -> Result<()> {
-        let crashed = matches!(self.failure, Failure::CrashBefore | Failure::CrashAfter) && self.has_broken();
-        let blind = self.has_broken() && self.reads_left.fetch_sub(1, Ordering::SeqCst) == 0;
-        if crashed || blind { Err(self.error()) } else { Ok(()) }
-    }
-
-    async fn write<T>(&self, write: impl Future<Output = Result<T>>) -> Result<T> {
-        self.read()?;
-        if self.writes_left.fetch_sub(1, Ordering::SeqCst) != 0 {
-            return write.await;
-        }
-        if matches!(self.failure, Failure::CrashAfter | Failure::LostAnswer) {
-            write.await?;
-        }
-        Err(self.error())
-    }
-}
-
-impl fmt::Display for Breaking {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Breaking({})", self.inner)
-    }
-}
-
-#[async_trait]
-impl ObjectStore for Breaking {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        self.write(self.inner.put_opts(location, payload, options)).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        location: &Path,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        self.write(self.inner.put_multipart_opts(location, options)).await
-    }
-
-    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.read()?;
-        self.inner.get_opts(location, options).await
-    }
-
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
-    }
-
-    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        match self.read() {
-            Ok(()) => self.inner.list(prefix),
-            Err(error) => Box::pin(futures::stream::once(async { Err(error) })),
-        }
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.read()?;
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.write(self.inner.copy_opts(from, to, options)).await
-    }
-}
 
 /// Opens the sink and commits all; the answer of each is what a caller acts on.
 async fn run(store: Arc<dyn ObjectStore>, spec: &SinkSpec, epochs: &[StagedEpoch]) -> Result<(), TableError> {
@@ -139,7 +26,7 @@ async fn survives(spec: SinkSpec, epochs: Vec<StagedEpoch>, expected: &[&str]) {
         let mut points = 0;
         loop {
             let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-            let breaking = Breaking::new(&store, points, failure);
+            let breaking = BreakingStore::new(&store, points, failure);
             let first = run(breaking.clone(), &spec, &epochs).await;
             if let Err(error) = &first {
                 assert!(error.is_retryable(), "{failure:?} at write {points}: {error}");
@@ -185,7 +72,7 @@ async fn upkeep_survives_a_failure_at_every_write() {
         let mut put_together = 0;
         for staged in epochs {
             sink.commit(vec![staged.clone()]).await?;
-            put_together += sink.maintain().await?;
+            put_together += sink.maintain(&[]).await?.files_compacted;
         }
         Ok(put_together)
     }
@@ -194,7 +81,7 @@ async fn upkeep_survives_a_failure_at_every_write() {
         loop {
             let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
             assert_eq!(one_by_one(&store, &epochs[..16]).await.unwrap(), 0);
-            let breaking = Breaking::new(&store, points, failure);
+            let breaking = BreakingStore::new(&store, points, failure);
             let first = one_by_one(&(breaking.clone() as Arc<dyn ObjectStore>), &epochs[16..]).await;
             one_by_one(&store, &epochs[16..]).await.unwrap();
             assert_eq!(rows(&store).await, expected, "{failure:?} at write {points}");
@@ -218,7 +105,7 @@ async fn a_lost_answer_and_a_failed_look_up_do_not_publish_twice() {
             for reads in 0..12 {
                 let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
                 open(&store, spec.clone()).await.unwrap();
-                let breaking = Breaking::with_blind_read(&store, writes, Failure::LostAnswer, reads);
+                let breaking = BreakingStore::with_blind_read(&store, writes, Failure::LostAnswer, reads);
                 let sink = open(&(breaking as Arc<dyn ObjectStore>), spec.clone()).await.unwrap();
                 for staged in [epoch(1, "+1=a"), epoch(2, "+2=b")] {
                     while let Err(error) = sink.commit(vec![staged.clone()]).await {

@@ -4,6 +4,7 @@ mod acceptance;
 mod append;
 mod columns;
 mod crash;
+mod expected;
 mod feed;
 mod merge;
 mod other_engines;

@@ -119,3 +119,37 @@ async fn two_thousand_updates_in_a_hundred_thousand_rows() {
     assert_eq!(rows.len(), 100_000);
     assert_eq!(rows.iter().filter(|row| row.ends_with("=new")).count(), 2_000);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_nothing_needs_are_removed_unasked() {
+    let no_wait = ("delta.deletedFileRetentionDuration".to_string(), "interval 0 hours".to_string());
+    let left = ("rivermere.autoVacuum".to_string(), "false".to_string());
+    for (properties, removes) in [(vec![no_wait.clone()], true), (vec![no_wait, left], false)] {
+        let store = memory();
+        let spec = || SinkSpec { properties: properties.clone(), ..merge() };
+        let mut removed = 0;
+        let mut last = 0;
+        // Started again now and then: the versions at which it looks are the same.
+        for start in 0..6 {
+            let sink = open(&store, spec()).await.unwrap();
+            for number in start * 50 + 1..=start * 50 + 50 {
+                let change = if last == 0 { "+1=1".to_string() } else { format!("-1={last} +1={number}") };
+                sink.commit(vec![epoch(number, &change)]).await.unwrap();
+                last = number;
+                removed += sink.maintain(&[200]).await.unwrap().files_removed;
+            }
+        }
+        assert_eq!(rows(&store).await, ["1=300"]);
+        assert_eq!(rows_at(&store, Some(200)).await, ["1=200"], "a version that was asked for");
+        if removes {
+            // Of versions 2 to 256 each replaced a file; that of version 200 is read on from, so that it goes on from there.
+            assert!((190..=256).contains(&removed), "{removed} removed");
+            let provider = rivermere_delta::DeltaTable::open(location(&store)).await.unwrap();
+            let provider = rivermere_table::Table::scan(&provider, Some(100)).await.unwrap();
+            let session = datafusion::prelude::SessionContext::new();
+            session.read_table(provider).unwrap().collect().await.expect_err("its file is gone");
+        } else {
+            assert_eq!((removed, rows_at(&store, Some(100)).await), (0, vec!["1=100".to_string()]));
+        }
+    }
+}

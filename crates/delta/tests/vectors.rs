@@ -10,7 +10,9 @@ use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 use rivermere_base::{Rng as _, SeededRng};
 use rivermere_delta::DeltaTable;
-use rivermere_table::{MergeClause, MergeVerb, SinkSpec, StagedEpoch, Table, TableError, TableSink, TableSpec, Verb};
+use rivermere_table::{
+    Clean, MergeClause, MergeVerb, SinkSpec, StagedEpoch, Table, TableError, TableSink, TableSpec, Verb,
+};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -165,7 +167,7 @@ async fn marks_outlive_compaction_restore_and_clean_up() {
     apply(&table, delete("\"key\" = 2")).await.unwrap();
     append(&table, "(4, 'd')").await;
     apply(&table, delete("\"key\" = 3")).await.unwrap();
-    let clean = Verb::Clean { everything: true, retain_hours: Some(0), dry_run: false };
+    let clean = Verb::Clean(Clean { everything: true, retain_hours: Some(0), ..Clean::default() });
     apply(&table, clean.clone()).await.unwrap();
     assert_eq!(rows(&store).await, ["1=a", "4=d"], "the vector in use was not cleaned up");
     apply(&table, Verb::Compact { z_order: vec![], condition: None }).await.unwrap();
@@ -214,7 +216,7 @@ async fn vectors_that_versions_of_the_retention_need_outlive_a_clean_up() {
     let later = format!("{head}\"timestamp\":33000000000000,{tail}");
     store.put(&entry, later.into()).await.unwrap();
     let table = DeltaTable::open(location(&store)).await.unwrap();
-    let clean = Verb::Clean { everything: true, retain_hours: Some(0), dry_run: false };
+    let clean = Verb::Clean(Clean { everything: true, retain_hours: Some(0), ..Clean::default() });
     apply(&table, clean).await.unwrap();
     assert_eq!(rows_at(&store, Some(2)).await, ["2=b", "3=c"]);
     // A vector that somebody removed all the same: nothing is restored that could not be read.
@@ -281,4 +283,42 @@ async fn a_view_is_not_stored_with_properties_that_its_table_could_not_keep() {
         assert!(matches!(&error, TableError::InvalidSpec { .. }) && error.to_string().contains(property.0), "{error}");
     }
     assert!(store.list(None).next().await.is_none(), "a table was left behind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_that_nothing_needs_go_and_restored_ones_stay() {
+    let store = memory();
+    let no_wait = ("delta.deletedFileRetentionDuration", "interval 0 hours");
+    let table = created_with(&store, &[], &[MARKED[0], no_wait]).await;
+    append(&table, "(1, 'a'), (2, 'b'), (3, 'c'), (4, 'd'), (5, 'e')").await;
+    for key in 1..=3 {
+        apply(&table, delete(&format!("\"key\" = {key}"))).await.unwrap();
+    }
+    let files = async || {
+        let all: Vec<_> = store.list(None).map(|file| file.unwrap().location).collect().await;
+        let of = |end: &str| all.iter().filter(|file| file.as_ref().ends_with(end)).count();
+        (of(".bin"), of(".parquet"))
+    };
+    assert_eq!(files().await, (3, 1));
+    let clean = || Verb::Clean(Clean::default());
+    let told = apply(&table, Verb::Clean(Clean { dry_run: true, ..Clean::default() })).await.unwrap();
+    assert!(told.figures.contains(&("files_removed", 2)), "{told:?}");
+    apply(&table, clean()).await.unwrap();
+    assert_eq!(files().await, (1, 1));
+    assert_eq!(rows(&store).await, ["4=d", "5=e"]);
+    // The vector and the file of version 4 go and come back, which an old removal of theirs must not outdo.
+    apply(&table, delete("true")).await.unwrap();
+    append(&table, "(6, 'f')").await;
+    apply(&table, Verb::Restore { version: 4 }).await.unwrap();
+    apply(&table, clean()).await.unwrap();
+    assert_eq!(rows(&store).await, ["4=d", "5=e"]);
+    apply(&table, delete("\"key\" = 4")).await.unwrap();
+    apply(&table, Verb::Restore { version: 4 }).await.unwrap();
+    apply(&table, Verb::Compact { z_order: vec![], condition: None }).await.unwrap();
+    apply(&table, clean()).await.unwrap();
+    assert_eq!((files().await, rows(&store).await), ((0, 1), vec!["4=d".to_string(), "5=e".to_string()]));
+    // All that went is known to have gone: there is nothing to be done again.
+    let newest = table.version().await.unwrap();
+    apply(&table, clean()).await.unwrap();
+    assert_eq!(table.version().await.unwrap(), newest);
 }

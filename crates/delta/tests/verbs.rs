@@ -6,7 +6,9 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use object_store::ObjectStore;
 use rivermere_delta::DeltaTable;
-use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, Table, TableError, TableSink, TableSpec, Verb};
+use rivermere_table::{
+    Clean, Done, EditableTable, MergeClause, MergeVerb, Table, TableError, TableSink, TableSpec, Verb,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -221,14 +223,14 @@ async fn small_files_are_put_together_cleaned_up_and_an_old_version_restored() {
     let done = apply(&table, Verb::Compact { z_order: vec![], condition: None }).await.unwrap();
     assert_eq!((done.version, files(&store).await), (4, 1));
     assert_eq!(rows(&store).await, ["1=a", "2=b", "3=c"]);
-    let short = Verb::Clean { everything: false, retain_hours: Some(0), dry_run: false };
+    let short = Verb::Clean(Clean { retain_hours: Some(0), ..Clean::default() });
     let refused = apply(&table, short.clone()).await.unwrap_err();
     assert!(matches!(&refused, TableError::Verb { verb: "VACUUM", .. }), "{refused}");
     apply(&table, Verb::Restore { version: 2 }).await.unwrap();
     assert_eq!(rows(&store).await, ["1=a", "2=b"]);
     let retention = pairs(&[("delta.deletedFileRetentionDuration", "interval 0 hours")]);
     apply(&table, Verb::SetProperties(retention)).await.unwrap();
-    let dry = Verb::Clean { everything: false, retain_hours: None, dry_run: true };
+    let dry = Verb::Clean(Clean { dry_run: true, ..Clean::default() });
     let told = apply(&table, dry).await.unwrap();
     assert!(told.figures.iter().any(|(name, count)| *name == "files_removed" && *count > 0), "{told:?}");
     assert_eq!(rows_at(&store, Some(3)).await, ["1=a", "2=b", "3=c"]);
@@ -329,7 +331,7 @@ async fn a_sink_and_statements_beside_it_keep_out_of_each_others_way() {
     apply(&table, Verb::Compact { z_order: vec![], condition: None }).await.unwrap();
     sink.commit(vec![epoch(4, "-1=a +1=z +4=d")]).await.unwrap();
     assert_eq!(rows(&store).await, ["1=z", "2=b", "3=c", "4=d"]);
-    let clean = Verb::Clean { everything: true, retain_hours: None, dry_run: false };
+    let clean = Verb::Clean(Clean { everything: true, ..Clean::default() });
     apply(&table, clean).await.unwrap();
     sink.commit(vec![epoch(5, "-4=d")]).await.unwrap();
     assert_eq!(rows(&store).await, ["1=z", "2=b", "3=c"]);
@@ -346,4 +348,32 @@ async fn the_version_of_a_moment_is_found() {
     assert_eq!(newest, 1);
     let error = table.version_at(created_ms - 3_600_000).await.unwrap_err();
     assert!(matches!(error, TableError::MissingTime { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_up_spares_versions_from_which_somebody_reads_on() {
+    for (partitioned_by, properties) in KINDS {
+        for everything in [false, true] {
+            let store = memory();
+            let no_wait = ("delta.deletedFileRetentionDuration", "interval 0 hours");
+            let properties: Vec<_> = properties.iter().copied().chain([no_wait]).collect();
+            let table = created_with(&store, partitioned_by, &properties).await;
+            append(&table, "(1, 'a'), (2, 'b'), (3, 'c'), (4, 'a')").await;
+            apply(&table, delete("\"key\" = 1")).await.unwrap();
+            append(&table, "(5, 'a')").await;
+            apply(&table, delete("\"key\" IN (2, 5)")).await.unwrap();
+            apply(&table, Verb::Compact { z_order: vec![], condition: None }).await.unwrap();
+            let clean = |needed: &[i64]| {
+                Verb::Clean(Clean { everything, retain_hours: Some(0), needed: needed.to_vec(), ..Clean::default() })
+            };
+            // One that is forgotten, or is still to come, hinders nothing.
+            apply(&table, clean(&[2, 99, -1])).await.unwrap();
+            assert_eq!(rows_at(&store, Some(2)).await, ["2=b", "3=c", "4=a"], "{properties:?}, {everything}");
+            assert_eq!(rows(&store).await, ["3=c", "4=a"]);
+            apply(&table, clean(&[])).await.unwrap();
+            assert_eq!(rows(&store).await, ["3=c", "4=a"]);
+            let provider = DeltaTable::open(location(&store)).await.unwrap().scan(Some(2)).await.unwrap();
+            SessionContext::new().read_table(provider).unwrap().collect().await.expect_err("its files are gone");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 
 mod assembly;
 pub mod demo;
+mod formats;
 mod memory;
 mod problem;
 mod project;

@@ -1,11 +1,12 @@
 //! A project folder: `rivermere.toml`, `sql/*.sql` in dependency order, `dashboards/*.yaml`.
 
 use crate::Problem;
+use crate::formats::table_schema;
 use crate::storages::StorageSettings;
 use arrow::datatypes::SchemaRef;
 use rivermere_sql::{
-    ExternalTable, Parsed, Planner, Script, SqlError, Statement, TableDefinition, ViewDefinition, query_relations,
-    suggestion,
+    ExternalTable, LakeFormat, Parsed, Planner, Script, SqlError, Statement, TableDefinition, ViewDefinition,
+    query_relations, suggestion,
 };
 use rivermere_store::Storage;
 use serde::Deserialize;
@@ -209,7 +210,7 @@ impl Planned {
                 let columns = match self.opened.get(&create.name.value) {
                     Some(columns) => Some(columns.clone()),
                     None if create.columns.is_empty() => None,
-                    None => Some(lake_columns(&create.schema(parsed)?).map_err(at)?),
+                    None => Some(lake_columns(create.place.format, &create.schema(parsed)?).map_err(at)?),
                 };
                 let external = Arc::new(create.define(parsed, columns));
                 self.planner.add_external(&external).map_err(at)?;
@@ -217,8 +218,8 @@ impl Planned {
             }
             Statement::CreateView(create) => {
                 let view = self.planner.plan_view(create, parsed)?;
-                if view.stored_as.is_some() {
-                    rivermere_delta::table_schema(&view.plan.schema).map_err(|error| {
+                if let Some(stored) = &view.stored_as {
+                    table_schema(stored.format, &view.plan.schema).map_err(|error| {
                         SqlError::new(rivermere_base::Code(3008), format!("'{}' cannot be stored: {error}", view.name))
                             .at(parsed.location.clone())
                     })?;
@@ -240,8 +241,8 @@ impl Planned {
 }
 
 /// The columns that a table of the lake has for those of a statement.
-fn lake_columns(columns: &SchemaRef) -> Result<SchemaRef, SqlError> {
-    rivermere_delta::table_schema(columns).map_err(|error| SqlError::new(rivermere_base::Code(3008), error.to_string()))
+fn lake_columns(format: LakeFormat, columns: &SchemaRef) -> Result<SchemaRef, SqlError> {
+    table_schema(format, columns).map_err(|error| SqlError::new(rivermere_base::Code(3008), error.to_string()))
 }
 
 fn sql_files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {

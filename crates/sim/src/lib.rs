@@ -20,8 +20,10 @@
 
 mod clock;
 mod disk;
+mod store;
 mod world;
 
 pub use clock::SimClock;
 pub use disk::{Operations, SimDisk};
+pub use store::{BreakingStore, Failure};
 pub use world::World;

@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::sql::sqlparser::ast::Expr as AstExpr;
 use rivermere_base::TopicName;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -74,15 +75,58 @@ pub struct TableDefinition {
     pub connector: Connector,
 }
 
+/// A table format of the lake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LakeFormat {
+    Delta,
+    Iceberg,
+}
+
+impl LakeFormat {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Delta, Self::Iceberg];
+
+    /// Also the name of the function that reads a table by its place.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Delta => "delta",
+            Self::Iceberg => "iceberg",
+        }
+    }
+
+    /// The one of a name, in whatever case.
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
+    }
+}
+
+impl fmt::Display for LakeFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Where a table of the lake is, and what it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LakePlace {
+    pub format: LakeFormat,
+    /// A path below the storage folder, or a URL.
+    pub location: String,
+}
+
+impl LakePlace {
+    pub fn new(format: LakeFormat, location: impl Into<String>) -> Self {
+        Self { format, location: location.into() }
+    }
+}
+
 /// `CREATE EXTERNAL TABLE`: a name for a table of the lake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalTable {
     pub name: String,
     /// The statement as it was written.
     pub text: String,
-    pub format: String,
-    /// A path below the storage folder, or a URL.
-    pub location: String,
+    pub place: LakePlace,
     /// The columns that views read it by: those of the table when it was opened, or else those of the statement. None
     /// when neither is known; then no view can read it.
     pub columns: Option<SchemaRef>,

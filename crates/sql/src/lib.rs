@@ -36,7 +36,8 @@ mod properties;
 mod session;
 
 pub use catalog::{
-    Column, Connector, ExternalTable, Relation, RelationKind, TableDefinition, ViewDefinition, Watermark,
+    Column, Connector, ExternalTable, LakeFormat, LakePlace, Relation, RelationKind, TableDefinition, ViewDefinition,
+    Watermark,
 };
 pub use error::{Location, SqlError, suggestion};
 pub use explain::explain_streaming;

@@ -231,7 +231,7 @@ impl Planner {
                 text.push_str(&match &relation.kind {
                     RelationKind::Table(table) => format!("\n{input} {:?} {:?}", table.watermark, table.connector),
                     RelationKind::View(view) => format!("\n{input} {}", view.plan.fingerprint),
-                    RelationKind::Lake(table) => format!("\n{input} {} {}", table.format, table.location),
+                    RelationKind::Lake(table) => format!("\n{input} {} {}", table.place.format, table.place.location),
                     RelationKind::Other => format!("\n{input}"),
                 });
             }
@@ -281,8 +281,8 @@ impl Planner {
                 let unread = if self.externals.contains(&name) {
                     let hint = "give its columns in CREATE EXTERNAL TABLE, or see to it that it can be opened";
                     Some(("a table of the lake whose columns are not known", hint))
-                } else if name == "delta" {
-                    let hint = "CREATE EXTERNAL TABLE name STORED AS DELTA LOCATION '…', and read the name";
+                } else if crate::LakeFormat::of(&name).is_some() {
+                    let hint = "CREATE EXTERNAL TABLE name STORED AS … LOCATION '…', and read the name";
                     Some(("a table of the lake by its place", hint))
                 } else if name == TABLE_AS_OF {
                     Some(("an older version of a table", "leave VERSION or TIMESTAMP AS OF out: a view is of now"))

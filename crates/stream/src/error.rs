@@ -59,7 +59,7 @@ impl From<DataFusionError> for StreamError {
 
 impl StreamError {
     pub(crate) fn lake(table: &ExternalTable, error: &TableError) -> Self {
-        Self::Lake { table: table.name.clone(), location: table.location.clone(), message: error.to_string() }
+        Self::Lake { table: table.name.clone(), location: table.place.location.clone(), message: error.to_string() }
     }
 
     pub(crate) fn disk(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {

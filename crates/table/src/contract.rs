@@ -131,13 +131,20 @@ pub trait TableSink: Send + Sync {
     async fn commit(&self, epochs: Vec<StagedEpoch>) -> Result<Committed, TableError>;
 
     /// A bounded piece of the table's upkeep, cheap when there is none: to be called between commits, whose way it is in.
-    /// Answers how many files it put together. Rows and the marker stay as they are.
+    /// Rows and the marker stay as they are, and so do the files of the versions `needed`, from which somebody reads on.
     ///
     /// # Errors
     /// Nothing is lost by one, and nothing need be done about it: it is tried again with a later commit.
-    async fn maintain(&self) -> Result<u64, TableError> {
-        Ok(0)
-    }
+    async fn maintain(&self, needed: &[i64]) -> Result<Upkeep, TableError>;
+}
+
+/// What [`TableSink::maintain`] did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Upkeep {
+    /// Small files that were put together.
+    pub files_compacted: u64,
+    /// Files that nothing needs any more and that are gone.
+    pub files_removed: u64,
 }
 
 /// One version of a table, newest first in [`Table::history`].
@@ -197,6 +204,12 @@ pub trait Table: Send + Sync {
     /// [`TableError::MissingVersion`] when a version is forgotten, [`TableError::SchemaMismatch`] when a column is gone
     /// or has another type. In the stream: files that were cleaned up since.
     async fn changes(&self, from: Option<i64>, to: i64, columns: &SchemaRef) -> Result<RowChanges, TableError>;
+
+    /// Whether the newest version may be one that was the newest before, with its old number: a format whose rollback makes no
+    /// new version. Else a newest version that is older than before is that of another table.
+    fn turns_back(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

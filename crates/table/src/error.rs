@@ -76,6 +76,12 @@ pub enum TableError {
     )]
     MissingTime { location: String, oldest: String },
 
+    #[error(
+        "RM-5019: the file '{file}' of the table at '{location}' is damaged: {reason}. Older versions can be read if they do \
+         not need it; restore it, or go back to one of them"
+    )]
+    Damaged { location: String, file: String, reason: String },
+
     #[error("RM-5015: the table at '{location}' has no version {version}, or forgot it; the newest is {newest}")]
     MissingVersion { location: String, version: i64, newest: i64 },
 }

@@ -11,11 +11,14 @@
 
 mod contract;
 mod error;
+mod location;
+pub mod merging;
 pub mod net;
 mod verbs;
 
 pub use contract::{
-    Adopt, Committed, RowChanges, SinkId, SinkMode, SinkSpec, StagedEpoch, Table, TableSink, TableVersion,
+    Adopt, Committed, RowChanges, SinkId, SinkMode, SinkSpec, StagedEpoch, Table, TableSink, TableVersion, Upkeep,
 };
 pub use error::TableError;
-pub use verbs::{Done, EditableTable, MergeClause, MergeVerb, TableSpec, Verb};
+pub use location::Location;
+pub use verbs::{Clean, Done, EditableTable, MergeClause, MergeVerb, TableSpec, Verb};

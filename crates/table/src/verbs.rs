@@ -65,16 +65,24 @@ pub enum Verb {
         /// Only the partitions for which it is true.
         condition: Option<String>,
     },
-    /// Removes files that no version of the last `retain_hours` names; the table's own retention when that is left out.
-    Clean {
-        everything: bool,
-        retain_hours: Option<u64>,
-        dry_run: bool,
-    },
+    Clean(Clean),
     /// Makes an earlier version the newest.
     Restore {
         version: i64,
     },
+}
+
+/// `VACUUM`: removes files that no version of the last `retain_hours` names; the table's own retention when that is left
+/// out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clean {
+    /// Also files that no version ever named.
+    pub everything: bool,
+    pub retain_hours: Option<u64>,
+    pub dry_run: bool,
+    /// Versions that somebody still reads on from: their files stay, however old they are. Versions that the table has
+    /// forgotten are passed over.
+    pub needed: Vec<i64>,
 }
 
 /// `MERGE`: what happens to rows of the table and of a source that match.

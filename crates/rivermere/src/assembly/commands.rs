@@ -2,6 +2,7 @@
 
 use super::lake_verbs;
 use super::platform::{Running, append, text_output};
+use crate::formats::table_schema;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
@@ -19,7 +20,6 @@ use rivermere_sql::{
     suggestion,
 };
 use rivermere_stream::runtime::NewObjects;
-use rivermere_table::Table;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -104,8 +104,8 @@ async fn create_view(
     let view = {
         let mut planner = running.planner.write();
         let view = planner.plan_view(create, parsed).map_err(problem)?;
-        if view.stored_as.is_some() {
-            rivermere_delta::table_schema(&view.plan.schema)
+        if let Some(stored) = &view.stored_as {
+            table_schema(stored.format, &view.plan.schema)
                 .map_err(|error| SqlProblem::new(Code(3008), error.to_string()))?;
             running.lake.check(&view).map_err(|error| {
                 let text = error.to_string();
@@ -373,7 +373,7 @@ async fn describe(running: &Running, name: &str) -> Result<SqlOutput, SqlProblem
     let external = running.externals.read().get(name).cloned();
     let described = match external {
         Some(external) => {
-            let table = running.lake.table(&external.location).await.map_err(lake_verbs::told)?;
+            let table = running.lake.table(&external.place).await.map_err(lake_verbs::told)?;
             table.schema().await.map_err(lake_verbs::told)?
         }
         None => {

@@ -7,11 +7,15 @@ use object_store::ObjectStore;
 use object_store::path::Path as StorePath;
 use rivermere_base::{Doors, Epoch};
 use rivermere_batch::{At, Lake as Reading, OpenChanges, OpenFiles, OpenLake, open_files};
-use rivermere_delta::{DeltaSink, DeltaTable, Location};
-use rivermere_sql::{ExternalTable, Parsed, Planner, RelationKind, Statement, ViewDefinition};
+use rivermere_delta::{DeltaSink, DeltaTable};
+use rivermere_iceberg::{IcebergSink, IcebergTable};
+use rivermere_sql::{ExternalTable, LakeFormat, LakePlace, Parsed, Planner, RelationKind, Statement, ViewDefinition};
 use rivermere_store::{DiskStore, Scheme, Storage, StorageError, Storages};
 use rivermere_stream::Lakes;
-use rivermere_table::{Adopt, SinkId, SinkMode, SinkSpec, Table, TableError, TableSink, TableSpec};
+use rivermere_stream::runtime::NeededVersions;
+use rivermere_table::{
+    Adopt, EditableTable, Location, SinkId, SinkMode, SinkSpec, Table, TableError, TableSink, TableSpec,
+};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -62,18 +66,34 @@ impl Lake {
         }
     }
 
-    /// The table that a view is stored in although it reads it, itself or by views between: it would feed itself for ever.
-    pub(super) fn fed_by_itself(&self, view: &ViewDefinition, planner: &Planner) -> Option<String> {
-        view.stored_as.as_ref()?;
+    /// Whether two texts name the same place.
+    pub(super) fn is_same(&self, one: &str, other: &str) -> bool {
         let place = |path: &str| {
             let whole = self.whole(path.strip_prefix("file://").unwrap_or(path));
             whole.trim_end_matches('/').to_owned()
         };
-        let own = place(&Self::path_of(view));
+        place(one) == place(other)
+    }
+
+    /// The versions of a stored view's table from which views read on.
+    pub(super) fn needed(&self, lakes: &Lakes) -> Box<NeededVersions> {
+        let (lake, lakes) = (self.clone(), lakes.clone());
+        Box::new(move |view| {
+            let own = Self::path_of(view);
+            lakes.needed(|place| lake.is_same(place, &own))
+        })
+    }
+
+    /// The table that a view is stored in although it reads it, itself or by views between: it would feed itself for ever.
+    pub(super) fn fed_by_itself(&self, view: &ViewDefinition, planner: &Planner) -> Option<String> {
+        view.stored_as.as_ref()?;
+        let own = Self::path_of(view);
         let mut inputs: Vec<&String> = view.plan.inputs.iter().collect();
         while let Some(input) = inputs.pop() {
             match planner.relations().get(input).map(|relation| &relation.kind) {
-                Some(RelationKind::Lake(table)) if place(&table.location) == own => return Some(input.clone()),
+                Some(RelationKind::Lake(table)) if self.is_same(&table.place.location, &own) => {
+                    return Some(input.clone());
+                }
                 Some(RelationKind::View(between)) => inputs.extend(&between.plan.inputs),
                 _ => {}
             }
@@ -150,8 +170,12 @@ impl Lake {
                 let properties = view.stored_as.as_ref().map(|stored| stored.properties.clone()).unwrap_or_default();
                 let schema = view.plan.schema.clone();
                 let spec = SinkSpec { sink_id, schema, mode, adopt: lake.adopt, properties, since };
-                let sink = DeltaSink::open(lake.location(place), spec).await?;
-                Ok(Arc::new(sink) as Arc<dyn TableSink>)
+                let format = view.stored_as.as_ref().map_or(LakeFormat::Delta, |stored| stored.format);
+                let sink: Arc<dyn TableSink> = match format {
+                    LakeFormat::Delta => Arc::new(DeltaSink::open(lake.location(place), spec).await?),
+                    LakeFormat::Iceberg => Arc::new(IcebergSink::open(lake.location(place), spec).await?),
+                };
+                Ok(sink)
             })
         })
     }
@@ -173,7 +197,7 @@ impl Lake {
             _ => None,
         });
         let opened = externals.map(|create| async move {
-            let columns = async { self.table(&create.location).await?.schema().await };
+            let columns = async { self.table(&create.place).await?.schema().await };
             (create.name.value.clone(), columns.await)
         });
         join_all(opened).await.into_iter().collect()
@@ -184,19 +208,34 @@ impl Lake {
         let lake = self.clone();
         let open = move |external: Arc<ExternalTable>| -> BoxFuture<'static, Result<Arc<dyn Table>, TableError>> {
             let lake = lake.clone();
-            Box::pin(async move { Ok(Arc::new(lake.table(&external.location).await?) as Arc<dyn Table>) })
+            Box::pin(async move {
+                let table: Arc<dyn Table> = lake.table(&external.place).await?;
+                Ok(table)
+            })
         };
         Lakes::new(Handle::current(), Arc::new(open))
     }
 
     /// A table, for statements about it.
-    pub(super) async fn table(&self, path: &str) -> Result<DeltaTable, TableError> {
-        DeltaTable::open(self.location_of(path)?).await
+    pub(super) async fn table(&self, place: &LakePlace) -> Result<Arc<dyn EditableTable>, TableError> {
+        let location = self.location_of(&place.location)?;
+        Ok(match place.format {
+            LakeFormat::Delta => Arc::new(DeltaTable::open(location).await?),
+            LakeFormat::Iceberg => Arc::new(IcebergTable::open(location).await?),
+        })
     }
 
     /// Makes a table.
-    pub(super) async fn create(&self, path: &str, spec: &TableSpec) -> Result<DeltaTable, TableError> {
-        DeltaTable::create(self.location_of(path)?, spec).await
+    pub(super) async fn create(
+        &self,
+        place: &LakePlace,
+        spec: &TableSpec,
+    ) -> Result<Arc<dyn EditableTable>, TableError> {
+        let location = self.location_of(&place.location)?;
+        Ok(match place.format {
+            LakeFormat::Delta => Arc::new(DeltaTable::create(location, spec).await?),
+            LakeFormat::Iceberg => Arc::new(IcebergTable::create(location, spec).await?),
+        })
     }
 
     /// What statements read. Relative paths of files begin in the project's folder, like those of file tables.
@@ -207,9 +246,9 @@ impl Lake {
     fn change_reader(&self) -> Arc<OpenChanges> {
         let lake = self.clone();
         let runtime = Handle::try_current().ok();
-        Arc::new(move |path, from, to| {
+        Arc::new(move |place, from, to| {
             let lake = lake.clone();
-            on(runtime.as_ref(), async move { lake.changes(&path, from, to).await })
+            on(runtime.as_ref(), async move { lake.changes(&place, from, to).await })
         })
     }
 
@@ -230,16 +269,15 @@ impl Lake {
         })
     }
 
-    /// How `delta('path')` opens a table. Requests are made on the runtime that this is called on: whoever plans a
+    /// How `delta('path')` and its like open a table. Requests are made on the runtime that this is called on: whoever plans a
     /// statement may do so on one that ends with the planning, and would take the connections of others with it.
     fn reader(&self) -> Arc<OpenLake> {
         let lake = self.clone();
         let runtime = Handle::try_current().ok();
-        Arc::new(move |path, at| {
+        Arc::new(move |place, at| {
             let lake = lake.clone();
             let opened = async move {
-                let place = lake.place(&path).map_err(|error| error.to_string())?;
-                let table = DeltaTable::open(lake.location(place)).await.map_err(|error| error.to_string())?;
+                let table = lake.table(&place).await.map_err(|error| error.to_string())?;
                 let version = match at {
                     At::Newest => None,
                     At::Version(version) => Some(version),

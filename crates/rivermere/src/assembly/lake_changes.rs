@@ -12,9 +12,9 @@ use datafusion::datasource::MemTable;
 use futures::TryStreamExt as _;
 use rivermere_base::Changes;
 use rivermere_batch::At;
-use rivermere_delta::DeltaTable;
+use rivermere_sql::LakePlace;
 use rivermere_stream::netted;
-use rivermere_table::{Table, TableError};
+use rivermere_table::{EditableTable, TableError};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -29,10 +29,10 @@ const TIME: &str = "_commit_timestamp";
 impl Lake {
     /// What the versions from the one to the other changed, both included; the newest when there is no other. An updated
     /// row is deleted and inserted. Columns are those of the last version.
-    pub(super) async fn changes(&self, place: &str, from: At, to: At) -> Result<Arc<dyn TableProvider>, String> {
+    pub(super) async fn changes(&self, place: &LakePlace, from: At, to: At) -> Result<Arc<dyn TableProvider>, String> {
         let table = self.table(place).await.map_err(|error| error.to_string())?;
         let newest = table.version().await.map_err(|error| error.to_string())?;
-        let last = version(&table, to, newest).await?;
+        let last = version(table.as_ref(), to, newest).await?;
         let first = match from {
             // The first that was committed at that time or after it.
             At::TimeMs(time) => match table.version_at(time - 1).await {
@@ -40,30 +40,38 @@ impl Lake {
                 Err(TableError::MissingTime { .. }) => 0,
                 Err(error) => return Err(error.to_string()),
             },
-            from => version(&table, from, newest).await?,
+            from => version(table.as_ref(), from, newest).await?,
         };
         if first > last {
-            return Err(format!("RM-3107: the changes of '{place}' would begin at version {first} and end at {last}"));
+            return Err(format!(
+                "RM-3107: the changes of '{}' would begin at version {first} and end at {last}",
+                place.location
+            ));
         }
-        let times = times(&table, newest, first).await?;
-        let schema = columns(&table, last).await?;
+        let times = times(table.as_ref(), newest, first).await?;
+        let mut versions: Vec<i64> = times.keys().copied().filter(|version| (first..=last).contains(version)).collect();
+        versions.sort_unstable();
+        let schema = columns(table.as_ref(), last).await?;
         let mut fields = schema.fields().to_vec();
         fields.push(Arc::new(Field::new(KIND, DataType::Utf8, false)));
         fields.push(Arc::new(Field::new(VERSION, DataType::Int64, false)));
         fields.push(Arc::new(Field::new(TIME, DataType::Timestamp(TimeUnit::Microsecond, None), true)));
         let told = Arc::new(Schema::new(fields));
         let (mut batches, mut rows) = (vec![], 0);
-        for version in first..=last {
-            let before = (version > 0).then(|| version - 1);
-            let own = columns(&table, version).await?;
+        for (at, version) in versions.iter().copied().enumerate() {
+            // Numbers of versions need not follow each other in every format.
+            let known = at.checked_sub(1).and_then(|at| versions.get(at)).copied();
+            let before = (version > 0).then(|| known.unwrap_or(version - 1));
+            let own = columns(table.as_ref(), version).await?;
             let mut changes = table.changes(before, version, &own).await.map_err(|error| error.to_string())?;
             let mut parts = vec![];
             while let Some(part) = changes.try_next().await.map_err(|error| error.to_string())? {
                 rows += part.num_rows();
                 if rows > ROWS_LIMIT {
                     return Err(format!(
-                        "RM-3107: more than {ROWS_LIMIT} rows of '{place}' are to be read for its changes up to version \
-                         {version}: read fewer versions at a time"
+                        "RM-3107: more than {ROWS_LIMIT} rows of '{}' are to be read for its changes up to version \
+                         {version}: read fewer versions at a time",
+                        place.location
                     ));
                 }
                 parts.push(part);
@@ -71,7 +79,7 @@ impl Lake {
             let net = netted(&own, &parts).map_err(|error| error.to_string())?;
             let mut names = table.names_in(version, last, &schema).await.map_err(|error| error.to_string())?;
             names.resize(told.fields().len(), None);
-            let batch = listed(&net, &told, &names, version, times.get(&version).copied());
+            let batch = listed(&net, &told, &names, version, times.get(&version).copied().flatten());
             let batch = batch.map_err(|error| error.to_string())?;
             batches.push(batch);
         }
@@ -79,7 +87,7 @@ impl Lake {
     }
 }
 
-async fn version(table: &DeltaTable, at: At, newest: i64) -> Result<i64, String> {
+async fn version(table: &dyn EditableTable, at: At, newest: i64) -> Result<i64, String> {
     match at {
         At::Newest => Ok(newest),
         At::Version(version) => Ok(version),
@@ -88,14 +96,14 @@ async fn version(table: &DeltaTable, at: At, newest: i64) -> Result<i64, String>
 }
 
 /// When each version was committed, in milliseconds, as far back as `first`.
-async fn times(table: &DeltaTable, newest: i64, first: i64) -> Result<HashMap<i64, i64>, String> {
-    let count = usize::try_from(newest - first).unwrap_or(0) + 1;
+async fn times(table: &dyn EditableTable, newest: i64, first: i64) -> Result<HashMap<i64, Option<i64>>, String> {
+    let count = usize::try_from(newest.saturating_sub(first)).unwrap_or(0).saturating_add(1);
     let history = table.history(count).await.map_err(|error| error.to_string())?;
-    Ok(history.into_iter().filter_map(|version| Some((version.version, version.committed_ms?))).collect())
+    Ok(history.into_iter().map(|version| (version.version, version.committed_ms)).collect())
 }
 
 /// The columns of a version, whatever a scan wraps them in.
-async fn columns(table: &DeltaTable, version: i64) -> Result<SchemaRef, String> {
+async fn columns(table: &dyn EditableTable, version: i64) -> Result<SchemaRef, String> {
     let provider = table.scan(Some(version)).await.map_err(|error| error.to_string())?;
     let plain = |field: &Arc<Field>| match field.data_type() {
         DataType::Dictionary(_, values) => field.as_ref().clone().with_data_type(values.as_ref().clone()),

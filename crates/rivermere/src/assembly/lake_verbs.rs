@@ -3,19 +3,19 @@
 use super::commands::{datafusion_problem, plan_query, problem};
 use super::lake::Lake;
 use super::platform::Running;
+use crate::formats::table_schema;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{Column, ScalarValue};
 use datafusion::logical_expr::{Expr, ExprSchemable, LogicalPlan, LogicalPlanBuilder, lit};
 use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Ident, TableFactor};
 use rivermere_base::Code;
-use rivermere_delta::DeltaTable;
 use rivermere_serve::{ProblemKind, SqlOutput, SqlProblem};
 use rivermere_sql::{
-    Alteration, AsOf, CreateExternal, ExternalTable, Insert, LakeStatement, LakeVerb, Merge, MergeDo, MergeWhen,
-    Parsed, Script, SqlError, Statement, Target, ViewDefinition, expression_text, suggestion, timestamp_us,
+    Alteration, AsOf, CreateExternal, ExternalTable, Insert, LakePlace, LakeStatement, LakeVerb, Merge, MergeDo,
+    MergeWhen, Parsed, Script, SqlError, Statement, Target, ViewDefinition, expression_text, suggestion, timestamp_us,
 };
-use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, Table, TableError, TableSpec, Verb};
+use rivermere_table::{Clean, Done, EditableTable, MergeClause, MergeVerb, TableError, TableSpec, Verb};
 use std::sync::Arc;
 
 /// Versions that DESCRIBE HISTORY shows when it is not told how many.
@@ -26,7 +26,7 @@ const ATTEMPTS: u64 = 8;
 
 /// A table that a statement is about.
 struct Found {
-    place: String,
+    place: LakePlace,
     /// The view that it stores.
     view: Option<Arc<ViewDefinition>>,
     /// What expressions may call it by.
@@ -47,7 +47,7 @@ pub(super) async fn run(
         verb => verb,
     };
     let table = open(running, &found, !matches!(verb, LakeVerb::Optimize { .. } | LakeVerb::Vacuum { .. })).await?;
-    applied(running, &found, &table, &Work::Verb(verb), parsed).await
+    applied(running, &found, table.as_ref(), &Work::Verb(verb), parsed).await
 }
 
 /// What is done to a table.
@@ -65,7 +65,7 @@ enum Work<'a> {
 async fn applied(
     running: &Arc<Running>,
     found: &Found,
-    table: &DeltaTable,
+    table: &dyn EditableTable,
     work: &Work<'_>,
     parsed: &Parsed,
 ) -> Result<SqlOutput, SqlProblem> {
@@ -104,7 +104,7 @@ async fn applied(
 async fn planned(
     running: &Arc<Running>,
     found: &Found,
-    table: &DeltaTable,
+    table: &dyn EditableTable,
     verb: &LakeVerb,
     parsed: &Parsed,
 ) -> Result<Verb, SqlProblem> {
@@ -130,7 +130,8 @@ async fn planned(
             }
         }
         LakeVerb::Vacuum { full, retain_hours, dry_run } => {
-            Verb::Clean { everything: *full, retain_hours: *retain_hours, dry_run: *dry_run }
+            let needed = running.lakes.needed(|place| running.lake.is_same(place, &found.place.location));
+            Verb::Clean(Clean { everything: *full, retain_hours: *retain_hours, dry_run: *dry_run, needed })
         }
         LakeVerb::Restore { to } => Verb::Restore { version: version(table, to).await? },
         LakeVerb::History { .. } => return Err(SqlProblem::new(Code(7030), "a history changes nothing")),
@@ -153,7 +154,7 @@ pub(super) async fn insert(running: &Arc<Running>, insert: &Insert, parsed: &Par
         }
     };
     once_each(names.iter().map(String::as_str))?;
-    applied(running, &found, &table, &Work::Insert { insert, names, schema }, parsed).await
+    applied(running, &found, table.as_ref(), &Work::Insert { insert, names, schema }, parsed).await
 }
 
 /// Refuses a column that is named twice.
@@ -186,7 +187,7 @@ pub(super) async fn ensure_at_start(
 
 /// Makes the table, if columns are given and there is none; else it must be there.
 pub(super) async fn ensure(lake: &Lake, create: &CreateExternal, parsed: &Parsed) -> Result<ExternalTable, SqlProblem> {
-    let found = lake.table(&create.location).await;
+    let found = lake.table(&create.place).await;
     let table = match found {
         Err(TableError::Missing { .. }) if !create.columns.is_empty() => {
             let schema = create.schema(parsed).map_err(problem)?;
@@ -196,7 +197,7 @@ pub(super) async fn ensure(lake: &Lake, create: &CreateExternal, parsed: &Parsed
                 partitioned_by: create.partitioned_by.iter().map(|column| column.value.clone()).collect(),
                 properties: create.properties.iter().map(pair).collect(),
             };
-            lake.create(&create.location, &spec).await.map_err(told)?
+            lake.create(&create.place, &spec).await.map_err(told)?
         }
         Err(error @ TableError::Missing { .. }) => {
             return Err(told(error).with_hint("give its columns, and it is made"));
@@ -205,7 +206,7 @@ pub(super) async fn ensure(lake: &Lake, create: &CreateExternal, parsed: &Parsed
     };
     if !create.columns.is_empty() {
         let (have, given) = (table.schema().await.map_err(told)?, create.schema(parsed).map_err(problem)?);
-        let given = rivermere_delta::table_schema(&given).map_err(told)?;
+        let given = table_schema(create.place.format, &given).map_err(told)?;
         let alike =
             |field: &FieldRef, other: &FieldRef| field.name() == other.name() && field.data_type() == other.data_type();
         let same = have.fields().len() == given.fields().len();
@@ -213,7 +214,7 @@ pub(super) async fn ensure(lake: &Lake, create: &CreateExternal, parsed: &Parsed
             let shown: Vec<String> =
                 have.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
             let message =
-                format!("the table at '{}' is there with other columns: {}", create.location, shown.join(", "));
+                format!("the table at '{}' is there with other columns: {}", create.place.location, shown.join(", "));
             return Err(SqlProblem::new(Code(7028), message).with_hint("leave the columns out to take it as it is"));
         }
     }
@@ -222,20 +223,21 @@ pub(super) async fn ensure(lake: &Lake, create: &CreateExternal, parsed: &Parsed
 
 fn find(running: &Running, target: &Target) -> Result<Found, SqlProblem> {
     let name = match target {
-        Target::Place { location, .. } => {
-            return Ok(Found { place: location.clone(), view: None, name: "target".into() });
+        Target::Place { place, .. } => {
+            return Ok(Found { place: place.clone(), view: None, name: "target".into() });
         }
         Target::Name(name) => &name.value,
     };
     if let Some(external) = running.externals.read().get(name) {
-        return Ok(Found { place: external.location.clone(), view: None, name: name.clone() });
+        return Ok(Found { place: external.place.clone(), view: None, name: name.clone() });
     }
     let view = running.views.get(name).map(|cell| cell.view.clone());
     match view {
-        Some(view) if view.stored_as.is_some() => {
-            Ok(Found { place: running.lake.shown(&view), view: Some(view), name: name.clone() })
-        }
-        Some(_) => {
+        Some(view) => {
+            if let Some(stored) = &view.stored_as {
+                let place = LakePlace::new(stored.format, running.lake.shown(&view));
+                return Ok(Found { place, view: Some(view), name: name.clone() });
+            }
             let hint = "STORED AS DELTA keeps a view as a table, too";
             Err(SqlProblem::new(Code(7029), format!("'{name}' is a view that is not kept in the lake")).with_hint(hint))
         }
@@ -255,7 +257,7 @@ fn find(running: &Running, target: &Target) -> Result<Found, SqlProblem> {
 }
 
 /// The table; with `changes`, one whose rows are nobody else's.
-async fn open(running: &Running, found: &Found, changes: bool) -> Result<DeltaTable, SqlProblem> {
+async fn open(running: &Running, found: &Found, changes: bool) -> Result<Arc<dyn EditableTable>, SqlProblem> {
     let theirs = |view: &str| {
         SqlProblem::new(Code(7026), format!("'{view}' is a view: its rows come from its query"))
             .with_hint("OPTIMIZE, VACUUM and DESCRIBE HISTORY work on its table")
@@ -311,7 +313,7 @@ fn altered(alteration: &Alteration, columns: &SchemaRef, found: &Found, parsed: 
                     format!("column '{}' cannot be NOT NULL: rows that are there have no value", field.name());
                 return Err(SqlProblem::new(Code(7027), message));
             }
-            Verb::AddColumns(rivermere_delta::table_schema(&schema).map_err(told)?)
+            Verb::AddColumns(table_schema(found.place.format, &schema).map_err(told)?)
         }
         Alteration::RenameColumn { from, to } => Verb::RenameColumn { from: known(from)?, to: to.value.clone() },
         Alteration::DropColumn(column) => Verb::DropColumn(known(column)?),
@@ -403,7 +405,7 @@ fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-async fn version(table: &DeltaTable, to: &AsOf) -> Result<i64, SqlProblem> {
+async fn version(table: &dyn EditableTable, to: &AsOf) -> Result<i64, SqlProblem> {
     match to {
         AsOf::Version(version) => Ok(*version),
         AsOf::Timestamp(text) => {

@@ -109,9 +109,14 @@ impl Assembly {
                 return Err(Problem::new(7032, message).hint("give it a LOCATION of its own"));
             }
         }
-        let committer =
-            Arc::new(Committer::new(disk.clone(), doors.clock.clone(), project.commit_interval(), lake.opener()));
         let lakes = lake.followed();
+        let committer = Arc::new(Committer::new(
+            disk.clone(),
+            doors.clock.clone(),
+            project.commit_interval(),
+            lake.opener(),
+            lake.needed(&lakes),
+        ));
         let running = Running::new(
             doors.clone(),
             project.clone(),

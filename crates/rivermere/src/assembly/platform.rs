@@ -16,7 +16,7 @@ use rivermere_serve::{
     Addresses, ChangeFeed, ChangeId, ColumnInfo, Dashboard, NodeKind, NodeStatus, Platform, ProblemKind, RunState,
     SinkStatus, Snapshot, SqlOutput, SqlProblem, Status, ViewInfo, WatermarkStatus, dashboards,
 };
-use rivermere_sql::{Connector, ExternalTable, Planner, TableDefinition, ViewDefinition};
+use rivermere_sql::{Connector, ExternalTable, LakePlace, Planner, TableDefinition, ViewDefinition};
 use rivermere_stream::Lakes;
 use rivermere_stream::runtime::{Committer, EngineHandle, EngineStatus};
 use std::collections::{BTreeMap, VecDeque};
@@ -202,19 +202,20 @@ impl Catalog for Relations {
         Some(self.views.get(view)?.snapshot().0)
     }
 
-    fn externals(&self) -> BTreeMap<String, String> {
+    fn externals(&self) -> BTreeMap<String, LakePlace> {
         let Some(running) = self.running.upgrade() else { return BTreeMap::new() };
         let externals = running.externals.read();
-        externals.iter().map(|(name, external)| (name.clone(), external.location.clone())).collect()
+        externals.iter().map(|(name, external)| (name.clone(), external.place.clone())).collect()
     }
 
-    fn lake_place(&self, name: &str) -> Option<String> {
+    fn lake_place(&self, name: &str) -> Option<LakePlace> {
         let running = self.running.upgrade()?;
         if let Some(external) = running.externals.read().get(name) {
-            return Some(external.location.clone());
+            return Some(external.place.clone());
         }
         let view = self.views.get(name)?.view.clone();
-        view.stored_as.as_ref().map(|_| running.lake.shown(&view))
+        let stored = view.stored_as.as_ref()?;
+        Some(LakePlace::new(stored.format, running.lake.shown(&view)))
     }
 }
 
@@ -233,7 +234,7 @@ impl Platform for Running {
                     epoch,
                     rows: cell.snapshot().0.num_rows() as u64,
                     append_only: view.plan.properties.append_only,
-                    stored_as: view.stored_as.as_ref().map(|stored| stored.format.clone()),
+                    stored_as: view.stored_as.as_ref().map(|stored| stored.format.to_string()),
                     sql: view.text.clone(),
                 }
             })
@@ -333,7 +334,7 @@ impl Platform for Running {
             let rate = rates.get(name).copied().unwrap_or(0.0);
             let detail = match &object.trouble {
                 Some(trouble) => trouble.clone(),
-                None => format!("follows the {} table at {}", external.format, external.location),
+                None => format!("follows the {} table at {}", external.place.format, external.place.location),
             };
             let (rows, lag) = (object.rows, object.lag);
             status.nodes.push(node(name, NodeKind::Source, name, rate, rows, lag, 0, 0, &detail));
@@ -368,7 +369,7 @@ impl Platform for Running {
                 status.sinks.push(SinkStatus {
                     id,
                     view: view.name.clone(),
-                    format: stored.format.clone(),
+                    format: stored.format.to_string(),
                     staged_epoch: staged,
                     confirmed_epoch: confirmed,
                     location: self.lake.shown(view),

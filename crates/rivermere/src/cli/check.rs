@@ -110,8 +110,8 @@ fn report(project: &Project, planned: &Planned) -> io::Result<()> {
         writeln!(out, "\ntable {} ({source}{watermark})", table.name)?;
     }
     for external in &planned.externals {
-        let (name, format) = (&external.name, &external.format);
-        writeln!(out, "\ntable {name} ({format} table at {})", terminal::harmless(&external.location))?;
+        let (name, format) = (&external.name, external.place.format);
+        writeln!(out, "\ntable {name} ({format} table at {})", terminal::harmless(&external.place.location))?;
     }
     for view in &planned.views {
         let stored = view.stored_as.as_ref().map_or(String::new(), |stored| format!(" (stored as {})", stored.format));

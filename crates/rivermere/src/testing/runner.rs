@@ -317,9 +317,10 @@ async fn table_against_view(assembly: &Assembly, view: &ViewDefinition) -> Resul
     let status = assembly.status();
     let Some(sink) = status.sinks.iter().find(|sink| sink.view == view.name) else { return Ok(None) };
     let location = sink.location.replace('\'', "''");
-    let stored = assembly.platform().sql(format!("SELECT * FROM delta('{location}')")).await.map_err(|problem| {
-        Problem::new(7305, format!("the stored table of '{}' cannot be read: {}", view.name, problem.message))
-    })?;
+    let stored =
+        assembly.platform().sql(format!("SELECT * FROM {}('{location}')", sink.format)).await.map_err(|problem| {
+            Problem::new(7305, format!("the stored table of '{}' cannot be read: {}", view.name, problem.message))
+        })?;
     // A table format has fewer types than Arrow; values are compared in the view's.
     let same_types = |batch: &RecordBatch| {
         let columns = schema.fields().iter().map(|field| {

@@ -2,7 +2,7 @@
 
 use super::script::Parsed;
 use super::statements::{Failure, Reader, normalise};
-use crate::catalog::ExternalTable;
+use crate::catalog::{ExternalTable, LakeFormat, LakePlace};
 use crate::error::SqlError;
 use crate::plan::column_schema;
 use arrow::compute::kernels::cast_utils::string_to_timestamp_nanos;
@@ -28,13 +28,7 @@ pub struct LakeStatement {
 #[derive(Clone, Debug)]
 pub enum Target {
     Name(Ident),
-    Place {
-        /// `delta`
-        format: String,
-        /// A path below the storage folder, or a URL.
-        location: String,
-        span: Span,
-    },
+    Place { place: LakePlace, span: Span },
 }
 
 /// What is done to a table.
@@ -66,7 +60,7 @@ pub enum AsOf {
     Timestamp(String),
 }
 
-/// `CREATE EXTERNAL TABLE name [(columns)] STORED AS DELTA [PARTITIONED BY (…)] LOCATION '…' [TBLPROPERTIES (…)]`.
+/// `CREATE EXTERNAL TABLE name [(columns)] STORED AS format [PARTITIONED BY (…)] LOCATION '…' [TBLPROPERTIES (…)]`.
 #[derive(Clone, Debug)]
 pub struct CreateExternal {
     pub name: Ident,
@@ -74,8 +68,7 @@ pub struct CreateExternal {
     /// Empty for a table that is there.
     pub columns: Vec<ColumnDef>,
     pub partitioned_by: Vec<Ident>,
-    pub format: String,
-    pub location: String,
+    pub place: LakePlace,
     /// Properties of a table that is made.
     pub properties: Vec<(String, String, Span)>,
 }
@@ -408,69 +401,57 @@ impl Reader<'_> {
         } else {
             vec![]
         };
-        let mut created = CreateExternal {
-            name,
-            if_not_exists,
-            columns,
-            partitioned_by: vec![],
-            format: String::new(),
-            location: String::new(),
-            properties: vec![],
-        };
+        let (mut format, mut location) = (None, None);
+        let (mut partitioned_by, mut properties) = (vec![], vec![]);
         loop {
             if self.parser.parse_keyword(Keyword::STORED) {
                 self.parser.expect_keyword(Keyword::AS)?;
-                created.format = self.lake_format()?;
+                format = Some(self.lake_format()?);
             } else if self.word("PARTITIONED") {
                 self.parser.expect_keyword(Keyword::BY)?;
                 let columns = self.parser.parse_parenthesized_column_list(IsOptional::Mandatory, false)?;
-                created.partitioned_by = columns.iter().map(normalise).collect();
+                partitioned_by = columns.iter().map(normalise).collect();
             } else if self.parser.parse_keyword(Keyword::LOCATION) {
-                created.location = self.parser.parse_literal_string()?;
+                location = Some(self.parser.parse_literal_string()?);
             } else if self.word("TBLPROPERTIES") {
-                created.properties = self.options()?;
+                properties = self.options()?;
             } else {
                 break;
             }
         }
-        for (missing, wanted) in
-            [(created.format.is_empty(), "STORED AS DELTA"), (created.location.is_empty(), "LOCATION 'place'")]
-        {
-            if missing {
-                return Err(self
-                    .unexpected(&format!("{wanted} (CREATE EXTERNAL TABLE name STORED AS DELTA LOCATION 'place')"))
-                    .into());
-            }
-        }
-        Ok(created)
+        let missing = |wanted: &str| {
+            self.unexpected(&format!("{wanted} (CREATE EXTERNAL TABLE name STORED AS DELTA LOCATION 'place')"))
+        };
+        let format = format.ok_or_else(|| missing("STORED AS DELTA"))?;
+        let location = location.filter(|location| !location.is_empty()).ok_or_else(|| missing("LOCATION 'place'"))?;
+        let place = LakePlace { format, location };
+        Ok(CreateExternal { name, if_not_exists, columns, partitioned_by, place, properties })
     }
 
     /// The format after `STORED AS`.
-    pub(super) fn lake_format(&mut self) -> Result<String, Failure> {
+    pub(super) fn lake_format(&mut self) -> Result<LakeFormat, Failure> {
         let format = self.parser.next_token();
         let text = format.token.to_string().to_uppercase();
-        if text != "DELTA" {
-            return Err(SqlError::new(SqlError::OPTION, format!("tables cannot be stored as {text}"))
-                .hint("STORED AS DELTA")
+        LakeFormat::of(&text).ok_or_else(|| {
+            let known: Vec<String> = LakeFormat::ALL.iter().map(|format| format.name().to_uppercase()).collect();
+            SqlError::new(SqlError::OPTION, format!("tables cannot be stored as {text}"))
+                .hint(format!("STORED AS {}", known.join(" or ")))
                 .at(self.source.location(format.span))
-                .into());
-        }
-        Ok(text.to_lowercase())
+                .into()
+        })
     }
 
     /// `name` or `delta('place')`, without an alias: a list of columns or the next word of the statement may follow.
     pub(super) fn target(&mut self) -> Result<Target, Failure> {
-        let is_place = self.peek_is("delta")
-            && self.parser.peek_nth_token_ref(1).token == Token::LParen
+        let format = LakeFormat::ALL.into_iter().find(|format| self.peek_is(format.name()));
+        let is_place = self.parser.peek_nth_token_ref(1).token == Token::LParen
             && matches!(self.parser.peek_nth_token_ref(2).token, Token::SingleQuotedString(_));
-        if !is_place {
-            return Ok(Target::Name(self.name()?));
-        }
+        let Some(format) = format.filter(|_| is_place) else { return Ok(Target::Name(self.name()?)) };
         let span = self.parser.next_token().span;
         self.parser.expect_token(&Token::LParen)?;
         let location = self.parser.parse_literal_string()?;
         self.parser.expect_token(&Token::RParen)?;
-        Ok(Target::Place { format: "delta".into(), location, span })
+        Ok(Target::Place { place: LakePlace { format, location }, span })
     }
 
     fn target_of(&self, table: &TableWithJoins) -> Result<(Target, Option<Ident>), Failure> {
@@ -497,13 +478,15 @@ impl Reader<'_> {
                 None => return Err(self.no_target(&name.to_string(), name.span()).into()),
             },
             ([_], Some(args)) => {
-                let format = name.to_string().to_lowercase();
+                let format = LakeFormat::of(&name.to_string());
                 let location = match args.as_slice() {
                     [one] => quoted(&one.to_string()),
                     _ => None,
                 };
-                match location.filter(|_| format == "delta") {
-                    Some(location) => Target::Place { format, location, span: name.span() },
+                match format.zip(location) {
+                    Some((format, location)) => {
+                        Target::Place { place: LakePlace { format, location }, span: name.span() }
+                    }
                     None => return Err(self.no_target(&factor.to_string(), name.span()).into()),
                 }
             }
@@ -638,13 +621,7 @@ impl CreateExternal {
 
     /// What is kept of it, with the columns that its table has.
     pub fn define(&self, parsed: &Parsed, columns: Option<SchemaRef>) -> ExternalTable {
-        ExternalTable {
-            name: self.name.value.clone(),
-            text: parsed.text.clone(),
-            format: self.format.clone(),
-            location: self.location.clone(),
-            columns,
-        }
+        ExternalTable { name: self.name.value.clone(), text: parsed.text.clone(), place: self.place.clone(), columns }
     }
 }
 

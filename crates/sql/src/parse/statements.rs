@@ -4,6 +4,7 @@ use super::dialect::StreamDialect;
 use super::lake::{CreateExternal, LakeStatement, Target};
 use super::script::Parsed;
 use super::{versions, windows};
+use crate::catalog::LakeFormat;
 use crate::catalog::{TableDefinition, Watermark};
 use crate::error::{Source, SqlError};
 use datafusion::sql::sqlparser::ast::{
@@ -75,7 +76,7 @@ impl CreateTable {
     }
 }
 
-/// `CREATE MATERIALIZED VIEW name [STORED AS DELTA [LOCATION '…'] [TBLPROPERTIES (…)]] AS query [EMIT …]`.
+/// `CREATE MATERIALIZED VIEW name [STORED AS format [LOCATION '…'] [TBLPROPERTIES (…)]] AS query [EMIT …]`.
 #[derive(Clone, Debug)]
 pub struct CreateView {
     pub name: Ident,
@@ -88,7 +89,7 @@ pub struct CreateView {
 /// Where a view is kept as a lake table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredAs {
-    pub format: String,
+    pub format: LakeFormat,
     /// Relative to the lake folder; the view's name when it was left out.
     pub location: Option<String>,
     /// In the words of the format; given to the table when it is made.

@@ -5,7 +5,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rivermere_base::{Clock, Disk, Epoch};
 use rivermere_sql::ViewDefinition;
-use rivermere_table::{SinkId, StagedEpoch, TableError, TableSink};
+use rivermere_table::{SinkId, StagedEpoch, TableError, TableSink, Upkeep};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,6 +18,9 @@ use uuid::Uuid;
 pub type OpenSink = dyn Fn(Arc<ViewDefinition>, SinkId, Epoch) -> BoxFuture<'static, Result<Arc<dyn TableSink>, TableError>>
     + Send
     + Sync;
+
+/// The versions of the table behind a stored view from which something reads on.
+pub type NeededVersions = dyn Fn(&ViewDefinition) -> Vec<i64> + Send + Sync;
 
 /// Staged files that a table may not have yet, oldest first.
 #[derive(Debug, Default)]
@@ -52,6 +55,7 @@ pub struct Committer {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     open: Box<OpenSink>,
+    needed: Box<NeededVersions>,
     interval: Duration,
     sinks: Mutex<BTreeMap<String, Sink>>,
     incarnation: Mutex<Option<Uuid>>,
@@ -64,11 +68,18 @@ const EPOCHS_AT_ONCE: usize = 64;
 
 impl Committer {
     /// `interval` is the least time between two commits of a table.
-    pub fn new(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, interval: Duration, open: Box<OpenSink>) -> Self {
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        interval: Duration,
+        open: Box<OpenSink>,
+        needed: Box<NeededVersions>,
+    ) -> Self {
         Self {
             disk,
             clock,
             open,
+            needed,
             interval,
             sinks: Mutex::new(BTreeMap::new()),
             incarnation: Mutex::new(None),
@@ -253,9 +264,9 @@ impl Committer {
         });
         // Whoever flushes waits for rows, not for upkeep.
         if committed && !*self.flush.lock() {
-            match table.maintain().await {
-                Ok(0) => {}
-                Ok(files) => tracing::info!(view, files, "small files of the table were put together"),
+            match table.maintain(&(self.needed)(&of)).await {
+                Ok(Upkeep { files_compacted: 0, files_removed: 0 }) => {}
+                Ok(done) => tracing::info!(view, done.files_compacted, done.files_removed, "upkeep of the table"),
                 Err(error) => tracing::warn!(view, %error, "the upkeep of the table is put off"),
             }
         }

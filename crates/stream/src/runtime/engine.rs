@@ -202,6 +202,7 @@ impl Engine {
             self.add_tables(&objects.tables, &all, objects.ad_hoc)?;
         }
         self.add_lakes(&all);
+        self.hold_lakes();
         for name in self.externals.keys().cloned().collect::<Vec<_>>() {
             if let Some(position) = self.manifest.lakes.get(&name).cloned() {
                 self.follow(&name, position, 0)?;
@@ -687,6 +688,7 @@ impl Engine {
         manifest.dead_letters = std::mem::take(&mut self.dead);
         self.files.put_manifest(&manifest)?;
         self.previous = Some(std::mem::replace(&mut self.manifest, manifest));
+        self.hold_lakes();
         self.changed = false;
         for (view, sink) in &self.sinks {
             if sink.staged.last() == Some(&epoch) {

@@ -4,6 +4,6 @@ mod committer;
 mod engine;
 mod handle;
 
-pub use committer::{Committer, SinkProgress};
+pub use committer::{Committer, NeededVersions, SinkProgress};
 pub use engine::{EngineConfig, EngineOptions};
 pub use handle::{EngineHandle, EngineStatus, NewObjects, ObjectStatus, StepListener, StepReport, start};

@@ -15,6 +15,7 @@ use rivermere_base::Changes;
 use rivermere_sql::{ExternalTable, LATENESS_COLUMN};
 use rivermere_table::{Table, TableError};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -44,12 +45,64 @@ pub struct Lakes {
     open: Arc<OpenTable>,
     /// A statement of ours has committed: no need to wait for the next look.
     committed: Arc<watch::Sender<()>>,
+    held: Arc<Mutex<Held>>,
+}
+
+/// Versions whose files must stay, each with the place of its table.
+#[derive(Default)]
+struct Held {
+    /// Of the manifests that a start may go on from.
+    sealed: Vec<(String, i64)>,
+    /// Of what is read now.
+    read: BTreeMap<u64, (String, i64)>,
+    reads: u64,
+}
+
+/// A version that is being read, or read on from, for as long as this lives.
+struct Hold {
+    held: Arc<Mutex<Held>>,
+    read: u64,
+}
+
+impl Hold {
+    fn move_to(&self, version: i64) {
+        if let Some((_, held)) = self.held.lock().read.get_mut(&self.read) {
+            *held = version;
+        }
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.held.lock().read.remove(&self.read);
+    }
 }
 
 impl Lakes {
     /// Tables are read on `runtime`.
     pub fn new(runtime: Handle, open: Arc<OpenTable>) -> Self {
-        Self { runtime, open, committed: Arc::new(watch::Sender::new(())) }
+        Self { runtime, open, committed: Arc::new(watch::Sender::new(())), held: Arc::default() }
+    }
+
+    /// The versions of the tables at some places whose files views read, or will read on from after a start.
+    pub fn needed(&self, is_there: impl Fn(&str) -> bool) -> Vec<i64> {
+        let held = self.held.lock();
+        let all = held.sealed.iter().chain(held.read.values());
+        let versions: BTreeSet<i64> = all.filter(|(place, _)| is_there(place)).map(|(_, version)| *version).collect();
+        versions.into_iter().collect()
+    }
+
+    /// Replaces what manifests name by what they name now.
+    pub(crate) fn seal(&self, positions: Vec<(String, i64)>) {
+        self.held.lock().sealed = positions;
+    }
+
+    fn hold(&self, table: &ExternalTable, version: i64) -> Hold {
+        let mut held = self.held.lock();
+        held.reads += 1;
+        let read = held.reads;
+        held.read.insert(read, (table.place.location.clone(), version));
+        Hold { held: self.held.clone(), read }
     }
 
     /// Has all tables looked at now.
@@ -110,6 +163,7 @@ impl LakeReader {
         let seen = Arc::new(Mutex::new(Seen { newest: position.version, trouble: None }));
         let follower = Follower {
             shape: Shape::new(schema)?,
+            hold: lakes.hold(&table, position.version),
             table,
             position: position.clone(),
             opened: None,
@@ -132,9 +186,9 @@ impl LakeReader {
         let failed = |error: TableError| StreamError::lake(table, &error);
         let (sender, mut batches) = mpsc::channel(BATCHES_AHEAD);
         let (position_sender, mut position) = mpsc::channel(1);
-        let (open, source, wanted) = (lakes.open.clone(), table.clone(), shape.table.clone());
+        let (reading, source, wanted) = (lakes.clone(), table.clone(), shape.table.clone());
         let task = lakes.runtime.spawn(async move {
-            let table = open(source).await?;
+            let table = (reading.open)(source.clone()).await?;
             let position = match at {
                 Some(at) => {
                     same_table(table.as_ref(), &at).await?;
@@ -142,6 +196,7 @@ impl LakeReader {
                 }
                 None => position_of(table.as_ref(), table.version().await?).await?,
             };
+            let _held = reading.hold(&source, position.version);
             let mut rows = table.changes(None, position.version, &wanted).await?;
             let _ = position_sender.send(position).await;
             while let Some(batch) = rows.next().await {
@@ -236,6 +291,7 @@ impl Shape {
 struct Follower {
     table: Arc<ExternalTable>,
     shape: Shape,
+    hold: Hold,
     position: LakePosition,
     opened: Option<Arc<dyn Table>>,
     seen: Arc<Mutex<Seen>>,
@@ -249,6 +305,7 @@ impl Follower {
             match self.next(&lakes).await {
                 Ok(Some(commit)) => {
                     self.position = commit.position.clone();
+                    self.hold.move_to(self.position.version);
                     pause = LOOK_INTERVAL;
                     if commits.send(commit).await.is_err() {
                         return;
@@ -306,19 +363,25 @@ impl Follower {
             }
             false => table,
         };
-        self.seen.lock().newest = to;
-        if to < from {
-            let gone = TableError::MissingVersion { location: self.table.location.clone(), version: from, newest: to };
+        let newest = to;
+        self.seen.lock().newest = newest;
+        if to < from && !table.turns_back() {
+            let gone =
+                TableError::MissingVersion { location: self.table.place.location.clone(), version: from, newest: to };
             return Err(failed(gone));
         }
         if to == from {
             self.seen.lock().trouble = None;
             return Ok(None);
         }
+        let mut most = ROWS_AT_ONCE;
         let changes = loop {
-            match self.changes(table.as_ref(), to).await? {
-                Some(changes) => break changes,
-                None => to = from + (to - from) / 2,
+            match self.changes(table.as_ref(), to, most).await {
+                Ok(Some(changes)) => break changes,
+                Ok(None) => to = from + (to - from) / 2,
+                // A version between may lack files that were cleaned up, or a column: at once, then, however much it is.
+                Err(_) if to < newest => (to, most) = (newest, usize::MAX),
+                Err(error) => return Err(error),
             }
         };
         self.seen.lock().trouble = None;
@@ -326,8 +389,8 @@ impl Follower {
         Ok(Some(Commit { position, changes }))
     }
 
-    /// The change up to version `to`, or nothing when it is too large to be taken at once and consists of several commits.
-    async fn changes(&self, table: &dyn Table, to: i64) -> Result<Option<Changes>> {
+    /// The change up to version `to`, or nothing when it has more rows than `most` and consists of several commits.
+    async fn changes(&self, table: &dyn Table, to: i64, most: usize) -> Result<Option<Changes>> {
         let failed = |error: TableError| StreamError::lake(&self.table, &error);
         let from = self.position.version;
         let mut rows = table.changes(Some(from), to, &self.shape.table).await.map_err(failed)?;
@@ -335,7 +398,7 @@ impl Follower {
         while let Some(part) = rows.next().await {
             let part = part.map_err(failed)?;
             count += part.num_rows();
-            if count > ROWS_AT_ONCE && to > from + 1 {
+            if count > most && to > from + 1 {
                 return Ok(None);
             }
             parts.push(part);

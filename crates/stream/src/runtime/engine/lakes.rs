@@ -32,6 +32,17 @@ impl Engine {
         Ok(())
     }
 
+    /// The versions that a start may read on from: nobody may clean up their files.
+    pub(super) fn hold_lakes(&self) {
+        let Some(lakes) = &self.lakes else { return };
+        let manifests = std::iter::once(&self.manifest).chain(&self.previous);
+        let positions = manifests.flat_map(|manifest| &manifest.lakes).filter_map(|(name, position)| {
+            let (external, _) = self.externals.get(name)?;
+            Some((external.place.location.clone(), position.version))
+        });
+        lakes.seal(positions.collect());
+    }
+
     fn lakes(&self) -> Result<&Lakes> {
         self.lakes.as_ref().ok_or_else(|| StreamError::Stopped("it was given no way to read tables of the lake".into()))
     }

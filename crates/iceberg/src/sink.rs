@@ -1,0 +1,517 @@
+//! Epochs into snapshots.
+//!
+//! The epoch that a table holds is a property of it, `rivermere.sink.<sink>`, set by the very metadata that makes the
+//! snapshot the newest: it outlives snapshots that expire, and commits of other engines, which keep properties they do not
+//! know.
+
+use crate::IcebergTable;
+use crate::files::Planned;
+use crate::place::{Found, Place};
+use crate::produce::{self, Change, Outcome};
+use crate::reading::Reading;
+use crate::types::{arrow_type, columns, from_bytes, iceberg_type};
+use crate::verbs::{OWNER, new_schema};
+use crate::writing::Files;
+use arrow::array::{ArrayRef, BooleanArray, RecordBatch, new_null_array};
+use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
+use arrow::row::{RowConverter, SortField};
+use async_trait::async_trait;
+use datafusion::common::ScalarValue;
+use futures::TryStreamExt as _;
+use iceberg::TableUpdate;
+use iceberg::spec::{DataFile, NestedFieldRef, Operation, Type};
+use rivermere_base::{Changes, CrashPoint, Epoch};
+use rivermere_table::{
+    Adopt, Committed, Location, SinkMode, SinkSpec, StagedEpoch, Table as _, TableError, TableSink, TableSpec, Upkeep,
+    net,
+};
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use tokio::sync::Mutex;
+
+/// Attempts of one call before other writers are given way.
+const MAX_ATTEMPTS: u64 = 16;
+/// Files below this are small; when there are more of them than are kept, they are put together, some at a time.
+const SMALL_BYTES: u64 = 4 * 1024 * 1024;
+const SMALL_FILES_KEPT: usize = 16;
+const SMALL_FILES_AT_ONCE: usize = 64;
+/// The property by which small files are left as they are.
+const AUTO_COMPACT: &str = "rivermere.autoCompact";
+
+/// Publishes one view into one Iceberg table.
+pub struct IcebergSink {
+    table: IcebergTable,
+    spec: SinkSpec,
+    /// Held during a commit, so that commits of one sink follow each other.
+    turn: Mutex<()>,
+}
+
+/// Files that are written and wait for their commit.
+struct Prepared {
+    added: Vec<DataFile>,
+    removed: HashSet<String>,
+    first: Epoch,
+    /// The metadata that files were taken away from; when they are only added, the schema that they have.
+    base: Option<u64>,
+    schema: i32,
+    counts: Committed,
+}
+
+impl IcebergSink {
+    /// Opens the table for writing, creating it when it is missing. Durable when it returns.
+    ///
+    /// # Errors
+    /// [`TableError::Foreign`] for a table that this sink never wrote to, depending on [`SinkSpec::adopt`]; others when the
+    /// view's columns do not fit.
+    pub async fn open(location: Location, spec: SinkSpec) -> Result<Self, TableError> {
+        if let SinkMode::Merge { key } = &spec.mode {
+            net::key_columns(&spec.schema, key)?;
+        }
+        let table = match IcebergTable::open(location.clone()).await {
+            Err(TableError::Missing { .. }) => {
+                let mut properties = spec.properties.clone();
+                properties.extend(marks(&spec, spec.first_marker()));
+                let made = TableSpec { schema: spec.schema.clone(), partitioned_by: vec![], properties };
+                match IcebergTable::create(location.clone(), &made).await {
+                    // Somebody else has made one meanwhile.
+                    Err(TableError::Conflict { .. }) => IcebergTable::open(location).await?,
+                    made => made?,
+                }
+            }
+            table => table?,
+        };
+        let sink = Self { table, spec, turn: Mutex::new(()) };
+        sink.claim().await?;
+        Ok(sink)
+    }
+
+    fn place(&self) -> &Place {
+        self.table.place()
+    }
+
+    fn shown(&self) -> String {
+        self.place().location.to_string()
+    }
+
+    /// The last epoch that the table holds; nothing when it is not this sink's.
+    fn marker(&self, found: &Found) -> Result<Option<Epoch>, TableError> {
+        let text = found.metadata.table.properties().get(&marker_name(&self.spec));
+        let number = text.map(|text| text.parse().map(Epoch)).transpose();
+        number.map_err(|_| TableError::Foreign {
+            location: self.shown(),
+            found: format!("its marker is '{}', which is no epoch", text.map_or("", String::as_str)),
+        })
+    }
+
+    /// Makes the table this sink's, if it may be.
+    async fn claim(&self) -> Result<(), TableError> {
+        let found = self.place().newest().await?;
+        self.writable(&found)?;
+        let marker = self.marker(&found)?;
+        if marker.is_some_and(|marker| marker >= self.spec.first_marker()) {
+            return self.fit(&found).map(drop);
+        }
+        let owner = found.metadata.table.properties().get(OWNER).cloned();
+        let files = self.table.planned(&found).await?.len();
+        let adopt = match self.spec.adopt {
+            Adopt::Refuse if owner.is_none() && files == 0 => Adopt::Adopt,
+            // Ours and empty: an earlier view of this name was dropped before it had rows.
+            Adopt::Refuse if marker.is_some() && files == 0 => Adopt::Overwrite,
+            Adopt::Refuse => {
+                let view = self.spec.sink_id.view();
+                let found = match owner {
+                    Some(_) if marker.is_some() => {
+                        format!("it holds what an earlier view '{view}', which was dropped, wrote")
+                    }
+                    Some(owner) => format!("it belongs to '{owner}', this is '{}'", self.spec.sink_id),
+                    None => format!("it holds {files} data file(s) of another writer"),
+                };
+                return Err(TableError::Foreign { location: self.shown(), found });
+            }
+            adopt => adopt,
+        };
+        let properties: BTreeMap<String, String> = marks(&self.spec, self.spec.first_marker()).into_iter().collect();
+        let outcome = if adopt == Adopt::Overwrite {
+            let refused = |error: iceberg::Error| TableError::InvalidSpec { reason: error.message().to_owned() };
+            let schema = new_schema(&self.spec.schema, found.metadata.table.last_column_id());
+            let schema = schema.map_err(|error| error.told(refused))?;
+            let updates = vec![TableUpdate::AddSchema { schema }, TableUpdate::SetCurrentSchema { schema_id: -1 }];
+            let planned = self.table.planned(&found).await?;
+            let removed = planned.iter().map(|planned| planned.file.name.clone()).collect();
+            let change = Change { operation: Operation::Delete, removed, properties, updates, ..Change::default() };
+            produce::commit(self.place(), &found, change).await?
+        } else {
+            self.fit(&found)?;
+            let updates = vec![TableUpdate::SetProperties { updates: properties.into_iter().collect() }];
+            produce::publish(self.place(), &found, updates).await?
+        };
+        match outcome {
+            Outcome::Committed(found) => self.fit(&found).map(drop),
+            Outcome::Lost => Err(TableError::Conflict { location: self.shown(), attempts: 1 }),
+        }
+    }
+
+    fn writable(&self, found: &Found) -> Result<(), TableError> {
+        if found.file == self.place().file(found.number) {
+            return Ok(());
+        }
+        Err(TableError::UnfitStorage {
+            location: self.shown(),
+            reason: "it is a table of a catalog, which alone says what its newest metadata is".into(),
+        })
+    }
+
+    /// Where each column of the table is in the view.
+    fn fit(&self, found: &Found) -> Result<Vec<Option<usize>>, TableError> {
+        let mismatch = |reason: String| TableError::SchemaMismatch { location: self.shown(), reason };
+        let fields = found.metadata.table.current_schema().as_struct().fields();
+        for column in self.spec.schema.fields() {
+            let field = fields.iter().find(|field| field.name == *column.name());
+            let field = field.ok_or_else(|| mismatch(format!("it has no column '{}'", column.name())))?;
+            let have = arrow_type(&field.field_type, false);
+            let want = iceberg_type(column.data_type(), &mut 0).map(|want| arrow_type(&want, false));
+            if want.as_ref() != Some(&have) {
+                let shown = want.map_or_else(|| column.data_type().to_string(), |want| want.to_string());
+                return Err(mismatch(format!("column '{}' is {have} there and {shown} in the view", column.name())));
+            }
+        }
+        let place = |field: &NestedFieldRef| {
+            let at = self.spec.schema.index_of(&field.name).ok();
+            match at.is_none() && field.required {
+                true => Err(mismatch(format!("column '{}' is required there, and not in the view", field.name))),
+                false => Ok(at),
+            }
+        };
+        fields.iter().map(place).collect()
+    }
+
+    fn value(&self, error: ArrowError) -> TableError {
+        TableError::Value { what: "a row of the view".into(), location: self.shown(), source: error }
+    }
+
+    /// Rows of the view with the columns of the table.
+    fn conformed(&self, found: &Found, pending: &[StagedEpoch]) -> Result<(SchemaRef, Vec<Changes>), TableError> {
+        let places = self.fit(found)?;
+        let schema = columns(found.metadata.table.current_schema());
+        let options = CastOptions { safe: false, ..CastOptions::default() };
+        let conform = |changes: &Changes| {
+            let batch = changes.batch();
+            let column =
+                |(place, field): (&Option<usize>, &arrow::datatypes::FieldRef)| -> Result<ArrayRef, ArrowError> {
+                    match place {
+                        Some(at) => cast_with_options(batch.column(*at), field.data_type(), &options),
+                        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+                    }
+                };
+            let columns = places.iter().zip(schema.fields()).map(column).collect::<Result<Vec<_>, _>>()?;
+            Changes::new(RecordBatch::try_new(schema.clone(), columns)?, changes.weights().clone())
+        };
+        let all = pending.iter().flat_map(|staged| &staged.changes).map(conform).collect::<Result<Vec<_>, _>>();
+        Ok((schema.clone(), all.map_err(|error| self.value(error))?))
+    }
+
+    async fn prepare(&self, found: &Arc<Found>, pending: &[StagedEpoch]) -> Result<Prepared, TableError> {
+        let (schema, changes) = self.conformed(found, pending)?;
+        let mut files = Files::new(self.place(), found)?;
+        let mut prepared = Prepared {
+            added: vec![],
+            removed: HashSet::new(),
+            first: pending.first().map(|staged| staged.epoch).unwrap_or_default(),
+            base: None,
+            schema: found.metadata.table.current_schema_id(),
+            counts: Committed::default(),
+        };
+        let view = self.spec.sink_id.view();
+        let told = |error: net::NetError| match error {
+            net::NetError::Table(error) => error,
+            net::NetError::Arrow(error) => self.value(error),
+        };
+        match &self.spec.mode {
+            SinkMode::Append if net::only_inserts(&changes) => {
+                for changes in &changes {
+                    files.write(&net::repeated(changes).map_err(|error| self.value(error))?).await?;
+                }
+            }
+            SinkMode::Append => {
+                for rows in net::append(view, &schema, &changes).map_err(told)? {
+                    files.write(&rows).await?;
+                }
+            }
+            SinkMode::Merge { key } => {
+                prepared.base = Some(found.number);
+                let net = net::merge(view, &schema, key, &changes).map_err(told)?;
+                self.rewrite(found, key, &net, &mut files, &mut prepared).await?;
+                prepared.counts.rows_inserted = net.rows.iter().map(|rows| rows.num_rows() as u64).sum();
+                for rows in &net.rows {
+                    files.write(rows).await?;
+                }
+            }
+        }
+        if self.spec.mode == SinkMode::Append {
+            prepared.counts.rows_inserted = files.rows;
+        }
+        prepared.added = files.finish().await?;
+        prepared.counts.files_added = prepared.added.len() as u64;
+        prepared.counts.files_removed = prepared.removed.len() as u64;
+        Ok(prepared)
+    }
+
+    /// Writes the files anew that have rows of changed keys, without these, and small ones with them.
+    async fn rewrite(
+        &self,
+        found: &Arc<Found>,
+        key: &[String],
+        net: &net::Merge,
+        files: &mut Files<'_>,
+        prepared: &mut Prepared,
+    ) -> Result<(), TableError> {
+        let keys = Keys::new(&net.keys).map_err(|error| self.value(error))?;
+        let reading = Reading::new(self.place(), found);
+        let fields = found.metadata.table.current_schema().as_struct().fields();
+        let of_key: Vec<NestedFieldRef> =
+            key.iter().filter_map(|name| fields.iter().find(|field| field.name == *name).cloned()).collect();
+        let planned = self.table.planned(found).await?;
+        let small: Vec<&str> = planned
+            .iter()
+            .filter(|planned| planned.file.bytes < SMALL_BYTES)
+            .map(|planned| planned.file.name.as_str())
+            .take(SMALL_FILES_AT_ONCE)
+            .collect();
+        let small: HashSet<&str> =
+            if small.len() > SMALL_FILES_KEPT { small.into_iter().collect() } else { HashSet::new() };
+        for planned in &planned {
+            let mut touched = small.contains(planned.file.name.as_str());
+            if !touched && keys.may_be_in(planned, &of_key) {
+                let mut rows = reading.rows(planned, &of_key).await?;
+                while let Some(batch) = rows.try_next().await? {
+                    let live =
+                        keys.others(&batch, &(0..key.len()).collect::<Vec<_>>()).map_err(|error| self.value(error))?;
+                    if live.true_count() < batch.num_rows() {
+                        touched = true;
+                        break;
+                    }
+                }
+            }
+            if !touched {
+                continue;
+            }
+            prepared.removed.insert(planned.file.name.clone());
+            let at: Vec<usize> =
+                key.iter().filter_map(|name| fields.iter().position(|field| field.name == *name)).collect();
+            let mut rows = reading.rows(planned, fields).await?;
+            while let Some(batch) = rows.try_next().await? {
+                let live = keys.others(&batch, &at).map_err(|error| self.value(error))?;
+                prepared.counts.rows_deleted += (batch.num_rows() - live.true_count()) as u64;
+                let kept = filter_record_batch(&batch, &live).map_err(|error| self.value(error))?;
+                files.write(&kept).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Values of the key columns, one row for each key that changed.
+struct Keys {
+    rows: HashSet<Box<[u8]>>,
+    /// The least and the greatest of each column, null left out; nothing when one is null.
+    ranges: Vec<Option<(ScalarValue, ScalarValue)>>,
+    converter: RowConverter,
+}
+
+impl Keys {
+    fn new(keys: &RecordBatch) -> Result<Self, ArrowError> {
+        let fields = keys.columns().iter().map(|column| SortField::new(column.data_type().clone()));
+        let converter = RowConverter::new(fields.collect())?;
+        let rows = converter.convert_columns(keys.columns())?.iter().map(|row| Box::from(row.as_ref())).collect();
+        let ranges = keys.columns().iter().map(range).collect();
+        Ok(Self { rows, ranges, converter })
+    }
+
+    /// Which rows have none of the keys, in the columns `at`.
+    fn others(&self, batch: &RecordBatch, at: &[usize]) -> Result<BooleanArray, ArrowError> {
+        let columns: Vec<ArrayRef> = at.iter().map(|at| batch.column(*at).clone()).collect();
+        let encoded = self.converter.convert_columns(&columns)?;
+        Ok(encoded.iter().map(|row| Some(!self.rows.contains(row.as_ref()))).collect())
+    }
+
+    /// Whether a file may have rows of the keys, by its bounds.
+    fn may_be_in(&self, planned: &Planned, fields: &[NestedFieldRef]) -> bool {
+        if self.rows.is_empty() {
+            return false;
+        }
+        fields.iter().zip(&self.ranges).all(|(field, range)| {
+            let (Some((least, greatest)), Type::Primitive(primitive)) = (range, field.field_type.as_ref()) else {
+                return true;
+            };
+            let bound = |bytes: Option<&Vec<u8>>| bytes.and_then(|bytes| from_bytes(bytes, primitive));
+            let (lower, upper) = (bound(planned.file.lower.get(&field.id)), bound(planned.file.upper.get(&field.id)));
+            let below = lower.is_some_and(|lower| *greatest < lower);
+            let above = upper.is_some_and(|upper| *least > upper);
+            !(below || above)
+        })
+    }
+}
+
+/// Of a column without nulls.
+fn range(column: &ArrayRef) -> Option<(ScalarValue, ScalarValue)> {
+    if column.null_count() > 0
+        || column.is_empty()
+        || column.data_type().is_nested()
+        || column.data_type().is_floating()
+    {
+        return None;
+    }
+    let values = (0..column.len()).map(|row| ScalarValue::try_from_array(column, row).ok());
+    let values = values.collect::<Option<Vec<_>>>()?;
+    let by = |one: &ScalarValue, other: &ScalarValue| one.partial_cmp(other).unwrap_or(std::cmp::Ordering::Equal);
+    let least = values.iter().min_by(|one, other| by(one, other))?.clone();
+    let greatest = values.iter().max_by(|one, other| by(one, other))?.clone();
+    Some((least, greatest))
+}
+
+fn marker_name(spec: &SinkSpec) -> String {
+    format!("{OWNER}.{}", spec.sink_id)
+}
+
+/// The properties that make a table a sink's.
+fn marks(spec: &SinkSpec, epoch: Epoch) -> Vec<(String, String)> {
+    vec![(OWNER.to_owned(), spec.sink_id.to_string()), (marker_name(spec), epoch.0.to_string())]
+}
+
+#[async_trait]
+impl TableSink for IcebergSink {
+    async fn committed(&self) -> Result<Option<Epoch>, TableError> {
+        let _turn = self.turn.lock().await;
+        let marker = self.marker(&*self.place().newest().await?)?;
+        Ok(marker.filter(|marker| *marker > self.spec.first_marker()))
+    }
+
+    async fn commit(&self, epochs: Vec<StagedEpoch>) -> Result<Committed, TableError> {
+        if !epochs.is_sorted_by(|left, right| left.epoch < right.epoch) {
+            return Err(TableError::InvalidSpec { reason: "epochs of a commit must ascend".to_string() });
+        }
+        let disk = self.place().location.disk();
+        disk.crash_point(CrashPoint::BeforeSinkCommit);
+        let _turn = self.turn.lock().await;
+        let mut prepared: Option<Prepared> = None;
+        let mut last_try: Option<Committed> = None;
+        for conflicts in 0..MAX_ATTEMPTS {
+            let found = self.place().newest().await?;
+            let marker = self.marker(&found)?.ok_or_else(|| TableError::Foreign {
+                location: self.shown(),
+                found: "it was replaced by another writer while this pipeline ran".to_string(),
+            })?;
+            let skipped = epochs.partition_point(|staged| staged.epoch <= marker);
+            let (_, pending) = epochs.split_at(skipped);
+            let Some(last) = pending.last().map(|staged| staged.epoch) else {
+                // Nothing is left to do; it may be that an attempt of this call did it.
+                let counts = last_try.unwrap_or_default();
+                let epochs_skipped = if last_try.is_some() { counts.epochs_skipped } else { skipped as u64 };
+                return Ok(Committed {
+                    version: self.table.version().await?,
+                    epoch: marker,
+                    epochs_skipped,
+                    conflicts,
+                    ..counts
+                });
+            };
+            let fits = |ready: &Prepared| {
+                pending.first().is_some_and(|staged| staged.epoch == ready.first)
+                    && ready.base.is_none_or(|base| base == found.number)
+                    && ready.schema == found.metadata.table.current_schema_id()
+            };
+            let ready = match prepared.take().filter(fits) {
+                Some(ready) => ready,
+                None => self.prepare(&found, pending).await?,
+            };
+            let operation = match (ready.removed.is_empty(), ready.added.is_empty()) {
+                (true, _) => Operation::Append,
+                (false, true) => Operation::Delete,
+                (false, false) => Operation::Overwrite,
+            };
+            let change = Change {
+                operation,
+                added: ready.added.clone(),
+                removed: ready.removed.clone(),
+                summary: BTreeMap::from([("rivermere.epoch".to_owned(), last.0.to_string())]),
+                properties: BTreeMap::from([(marker_name(&self.spec), last.0.to_string())]),
+                updates: vec![],
+            };
+            last_try = Some(Committed { epochs_skipped: skipped as u64, ..ready.counts });
+            match produce::commit(self.place(), &found, change).await {
+                Ok(Outcome::Committed(_)) => {
+                    disk.crash_point(CrashPoint::AfterSinkCommit);
+                    let counts = ready.counts;
+                    let version = self.table.version().await?;
+                    return Ok(Committed { version, epoch: last, epochs_skipped: skipped as u64, conflicts, ..counts });
+                }
+                Ok(Outcome::Lost) | Err(TableError::Conflict { .. }) => prepared = Some(ready),
+                // Whatever the error says, only the table knows.
+                Err(error) => match self.place().newest().await.map(|found| self.marker(&found)) {
+                    Ok(Ok(Some(marker))) if marker >= last => {
+                        tracing::warn!(location = %self.place().location, %error, epoch = last.0, "committed, but");
+                        disk.crash_point(CrashPoint::AfterSinkCommit);
+                        let version = self.table.version().await?;
+                        return Ok(Committed {
+                            version,
+                            epoch: last,
+                            epochs_skipped: skipped as u64,
+                            conflicts,
+                            ..ready.counts
+                        });
+                    }
+                    Ok(_) => return Err(error),
+                    Err(unread) => {
+                        return Err(TableError::Undecided {
+                            location: self.shown(),
+                            epoch: last,
+                            reason: format!("the commit failed with '{error}', looking it up with '{unread}'"),
+                        });
+                    }
+                },
+            }
+        }
+        Err(TableError::Conflict { location: self.shown(), attempts: MAX_ATTEMPTS })
+    }
+
+    async fn maintain(&self, _needed: &[i64]) -> Result<Upkeep, TableError> {
+        let _turn = self.turn.lock().await;
+        let found = self.place().newest().await?;
+        let left = found
+            .metadata
+            .table
+            .properties()
+            .get(AUTO_COMPACT)
+            .is_some_and(|value| value.eq_ignore_ascii_case("false"));
+        let planned = self.table.planned(&found).await?;
+        let small: Vec<Planned> = planned
+            .into_iter()
+            .filter(|planned| planned.file.bytes < SMALL_BYTES && planned.deletes.is_empty())
+            .take(SMALL_FILES_AT_ONCE)
+            .collect();
+        if left || small.len() <= SMALL_FILES_KEPT {
+            return Ok(Upkeep::default());
+        }
+        let reading = Reading::new(self.place(), &found);
+        let fields = found.metadata.table.current_schema().as_struct().fields().to_vec();
+        let mut files = Files::new(self.place(), &found)?;
+        for planned in &small {
+            let mut rows = reading.rows(planned, &fields).await?;
+            while let Some(batch) = rows.try_next().await? {
+                files.write(&batch).await?;
+            }
+        }
+        let removed: HashSet<String> = small.iter().map(|planned| planned.file.name.clone()).collect();
+        let files_compacted = removed.len() as u64;
+        let change =
+            Change { operation: Operation::Replace, added: files.finish().await?, removed, ..Change::default() };
+        match produce::commit(self.place(), &found, change).await {
+            Ok(Outcome::Committed(_)) => Ok(Upkeep { files_compacted, files_removed: 0 }),
+            // Others were quicker, and the next time is soon.
+            Ok(Outcome::Lost) | Err(TableError::Conflict { .. }) => Ok(Upkeep::default()),
+            Err(error) => Err(error),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Iceberg tables: of other engines, and our own.
+
+mod acceptance;
+#[path = "../../delta/tests/expected.rs"]
+mod expected;
+mod verbs;
+mod world;

@@ -1,0 +1,204 @@
+//! Iceberg tables in the platform: views stored in them, made and changed by statements, followed by views, read by Python.
+
+use crate::harness::{
+    PATIENCE, assert_views_equal_batch, eventually, produce, sorted, sql, start, stop, write_project,
+};
+use crate::process::{succeed, tool};
+use rivermere::Assembly;
+use serde_json::{Value, json};
+use std::process::Command;
+
+fn ok(assembly: &Assembly, text: &str) -> Value {
+    sql(assembly, text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+fn refused(assembly: &Assembly, text: &str) -> String {
+    sql(assembly, text).map_or_else(|error| error.to_string(), |rows| panic!("{text}: {rows}"))
+}
+
+const PROJECT: &str = "
+CREATE TABLE orders (customer TEXT NOT NULL, amount BIGINT, at TIMESTAMP);
+
+CREATE MATERIALIZED VIEW spent STORED AS ICEBERG AS
+SELECT customer, SUM(amount) AS amount, MAX(at) AS last FROM orders GROUP BY customer;
+
+CREATE MATERIALIZED VIEW large STORED AS ICEBERG LOCATION 'lake/the large ones' AS
+SELECT customer, amount FROM orders WHERE amount > 10;
+";
+
+/// Prints the rows of Iceberg tables as JSON, one line each.
+const READ: &str = r#"
+import glob, json, os, sys
+from pyiceberg.table import StaticTable
+
+def newest(folder):
+    name = lambda file: int(os.path.basename(file).split(".")[0][1:])
+    return max(glob.glob(folder + "/metadata/v*.metadata.json"), key=name)
+
+for folder in sys.argv[1:]:
+    rows = StaticTable.from_metadata("file://" + newest(folder)).scan().to_arrow().to_pylist()
+    print("ROWS " + json.dumps(rows, default=lambda value: value.isoformat()))
+# Arrow's threads may abort the process while the interpreter takes itself down.
+sys.stdout.flush()
+os._exit(0)
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_are_stored_in_iceberg_tables_and_read_back_by_us_and_by_python() {
+    let folder = tempfile::tempdir().unwrap();
+    write_project(folder.path(), PROJECT);
+    std::fs::write(
+        folder.path().join("rivermere.toml"),
+        "name = 'test'\ncommit_interval_s = 0\nepoch_interval_ms = 50\n",
+    )
+    .unwrap();
+    let data = folder.path().join("data");
+    let order = |n: i64| {
+        let time = format!("2026-01-01T00:00:{:02}", n % 60);
+        json!({ "customer": format!("c{}", n % 7), "amount": n % 50, "at": time }).to_string()
+    };
+    let tables = [("spent", "lake/spent"), ("large", "lake/the large ones")];
+    let stored_as_served = async |assembly: &Assembly, rows: usize| {
+        for (view, place) in tables {
+            eventually("the table to hold the view", || {
+                let served = ok(assembly, &format!("SELECT * FROM {view}"));
+                let stored = sql(assembly, &format!("SELECT * FROM iceberg('{place}')")).ok()?;
+                (view != "large" || served.as_array()?.len() == rows).then_some(())?;
+                (!served.as_array()?.is_empty() && sorted(&served) == sorted(&stored)).then_some(())
+            })
+            .await;
+        }
+    };
+    let mut sent = 0;
+    // Three runs, so that a start finds its marker; the small files of many commits are put together meanwhile.
+    for _ in 0..3 {
+        let assembly = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
+        for _ in 0..10 {
+            let orders: Vec<String> = (sent..sent + 20).map(order).collect();
+            sent += 20;
+            produce(&assembly, "orders", &orders).await;
+            // Commit by commit, and not by a flush, which puts off the upkeep.
+            stored_as_served(&assembly, (0..sent).filter(|n| n % 50 > 10).count()).await;
+        }
+        assert_views_equal_batch(&assembly);
+        stop(assembly).await;
+    }
+    let assembly = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
+    let history = ok(&assembly, "DESCRIBE HISTORY large");
+    let operations: Vec<&str> =
+        history.as_array().unwrap().iter().map(|version| version["operation"].as_str().unwrap()).collect();
+    assert!(operations.contains(&"APPEND") && operations.contains(&"REPLACE"), "{operations:?}");
+    let error = refused(&assembly, "DELETE FROM large");
+    assert!(error.contains("RM-7026"), "{error}");
+    let served: Vec<_> = tables.iter().map(|(view, _)| ok(&assembly, &format!("SELECT * FROM {view}"))).collect();
+    stop(assembly).await;
+
+    let Some(python) = tool("RIVERMERE_PYTHON") else { return };
+    let mut command = Command::new(python);
+    command.args(["-c", READ]).args(tables.map(|(_, place)| data.join(place)));
+    let said = succeed(&mut command, PATIENCE);
+    let rows: Vec<Value> =
+        said.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("ROWS ")?).ok()).collect();
+    assert_eq!(rows.len(), 2, "{said}");
+    let count = |rows: &Value| rows.as_array().unwrap().len();
+    assert_eq!((count(&rows[0]), count(&rows[1])), (count(&served[0]), count(&served[1])));
+    let key = |rows: &Value, columns: &[&str]| {
+        let line = |row: &Value| columns.iter().map(|column| row[*column].to_string()).collect::<Vec<_>>().join(" ");
+        let mut lines: Vec<String> = rows.as_array().unwrap().iter().map(line).collect();
+        lines.sort();
+        lines
+    };
+    for (read, served) in rows.iter().zip(&served) {
+        assert_eq!(key(read, &["customer", "amount"]), key(served, &["customer", "amount"]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_iceberg_table_is_made_changed_followed_and_read_at_its_versions() {
+    let folder = tempfile::tempdir().unwrap();
+    write_project(folder.path(), "CREATE TABLE prices (item TEXT NOT NULL, price DOUBLE);");
+    let data = folder.path().join("data");
+    let assembly = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
+    for statement in [
+        "CREATE EXTERNAL TABLE stock (item TEXT NOT NULL, n INT, place TEXT) STORED AS ICEBERG \
+         PARTITIONED BY (place) LOCATION 'lake/stock'",
+        "INSERT INTO stock VALUES ('tea', 3, 'A'), ('salt', 5, 'A'), ('oil', 7, 'B')",
+        "CREATE MATERIALIZED VIEW totals AS SELECT place, COUNT(*) AS rows, SUM(n) AS n FROM stock GROUP BY place",
+        "INSERT INTO stock (n, item) SELECT 2, 'rice'",
+        "UPDATE stock SET n = n + 10 WHERE place = 'A'",
+        "DELETE FROM stock WHERE item = 'oil'",
+        "OPTIMIZE stock",
+    ] {
+        ok(&assembly, statement);
+    }
+    let follows = async |assembly: &Assembly| {
+        eventually("the view", || {
+            let (live, batch) = (ok(assembly, "SELECT * FROM totals"), ok(assembly, "SELECT * FROM batch('totals')"));
+            (sorted(&live) == sorted(&batch)).then_some(live)
+        })
+        .await
+    };
+    let now = json!([{"place": "A", "rows": 2, "n": 28}, {"place": null, "rows": 1, "n": 2}]);
+    assert_eq!(sorted(&follows(&assembly).await), sorted(&now));
+    let holds = |query: &str, rows: Value| assert_eq!(sorted(&ok(&assembly, query)), sorted(&rows), "{query}");
+    holds("SELECT item FROM stock WHERE n > 13", json!([{"item": "salt"}]));
+    holds("SELECT COUNT(*) AS n FROM stock VERSION AS OF 1", json!([{"n": 3}]));
+    holds("SELECT COUNT(*) AS n FROM iceberg('lake/stock', 2)", json!([{"n": 4}]));
+    holds("SELECT COUNT(*) AS n FROM iceberg('lake/stock', timestamp => '2200-01-01 00:00:00')", json!([{"n": 3}]));
+    // A snapshot by the id that engines of Iceberg call it by.
+    let history = ok(&assembly, "DESCRIBE HISTORY stock");
+    let first = history.as_array().unwrap().last().unwrap();
+    let parameters: Value = serde_json::from_str(first["parameters"].as_str().unwrap()).unwrap();
+    let id = parameters["snapshot-id"].as_str().unwrap();
+    holds(&format!("SELECT COUNT(*) AS n FROM stock VERSION AS OF {id}"), json!([{"n": 3}]));
+    let changes = ok(&assembly, "SELECT item, _change_type AS kind FROM table_changes('stock', 3, 4)");
+    let expected = json!([
+        {"item": "tea", "kind": "delete"}, {"item": "salt", "kind": "delete"}, {"item": "tea", "kind": "insert"},
+        {"item": "salt", "kind": "insert"}, {"item": "oil", "kind": "delete"}
+    ]);
+    assert_eq!(sorted(&changes), sorted(&expected));
+    for statement in [
+        "ALTER TABLE stock ALTER COLUMN n TYPE BIGINT",
+        "ALTER TABLE stock RENAME COLUMN n TO pieces",
+        "ALTER TABLE stock ADD COLUMN note TEXT",
+        "INSERT INTO stock VALUES ('pepper', 5000000000, 'B', 'hot')",
+    ] {
+        ok(&assembly, statement);
+    }
+    holds(
+        "SELECT item, pieces, note FROM stock WHERE pieces > 13",
+        json!([{"item": "salt", "pieces": 15, "note": null}, {"item": "pepper", "pieces": 5_000_000_000_i64, "note": "hot"}]),
+    );
+    let merged = ok(
+        &assembly,
+        "MERGE INTO stock AS s USING (VALUES ('pepper', 7), ('cloves', 2)) AS d (item, pieces) ON s.item = d.item
+         WHEN MATCHED THEN UPDATE SET pieces = d.pieces WHEN NOT MATCHED THEN INSERT (item, pieces) VALUES (d.item, d.pieces)",
+    );
+    assert_eq!((&merged[0]["rows_updated"], &merged[0]["rows_inserted"]), (&json!(1), &json!(1)), "{merged}");
+    holds("SELECT SUM(pieces) AS n FROM stock WHERE item IN ('pepper', 'cloves')", json!([{"n": 9}]));
+    ok(&assembly, "RESTORE TABLE stock TO VERSION AS OF 4");
+    holds("SELECT COUNT(*) AS n FROM stock", json!([{"n": 3}]));
+    for (statement, said) in [
+        (
+            "MERGE INTO stock USING (VALUES ('tea'), ('tea')) AS s (item) ON stock.item = s.item \
+             WHEN MATCHED THEN UPDATE SET place = 'B'",
+            "RM-5017",
+        ),
+        ("VACUUM stock", "RM-5017"),
+        ("CREATE EXTERNAL TABLE other STORED AS ICEBERG LOCATION 'lake/nothing'", "RM-5014"),
+        ("CREATE EXTERNAL TABLE other STORED AS DELTA LOCATION 'lake/stock'", "RM-5014"),
+        ("SELECT * FROM iceberg('lake/stock', 99)", "RM-5015"),
+    ] {
+        let error = refused(&assembly, statement);
+        assert!(error.contains(said), "{statement}: {error}");
+    }
+    // A damaged file is named; others go on.
+    let metadata = std::fs::read_dir(data.join("lake/stock/metadata")).unwrap();
+    let lists = metadata
+        .filter_map(|file| Some(file.ok()?.path()))
+        .filter(|file| file.file_name().unwrap().to_str().unwrap().starts_with("snap-"));
+    lists.for_each(|file| std::fs::write(file, "no avro").unwrap());
+    let error = refused(&assembly, "SELECT * FROM stock");
+    assert!(error.contains("RM-5019") && error.contains("snap-") && error.contains("stock"), "{error}");
+    stop(assembly).await;
+}
