@@ -99,14 +99,14 @@ pub fn sql(assembly: &Assembly, text: &str) -> Result<Value, Value> {
     if ok { Ok(body) } else { Err(body) }
 }
 
-/// Waits until a condition holds, for at most a minute.
+/// Waits until a condition holds, for as long as anything is waited for.
 pub async fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(value) = check() {
             return value;
         }
-        assert!(start.elapsed() < Duration::from_secs(60), "waited for {what} in vain");
+        assert!(start.elapsed() < PATIENCE, "waited for {what} in vain");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

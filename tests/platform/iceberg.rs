@@ -6,6 +6,7 @@ use crate::harness::{
 use crate::process::{succeed, tool};
 use rivermere::Assembly;
 use serde_json::{Value, json};
+use std::path::Path;
 use std::process::Command;
 
 fn ok(assembly: &Assembly, text: &str) -> Value {
@@ -14,6 +15,19 @@ fn ok(assembly: &Assembly, text: &str) -> Value {
 
 fn refused(assembly: &Assembly, text: &str) -> String {
     sql(assembly, text).map_or_else(|error| error.to_string(), |rows| panic!("{text}: {rows}"))
+}
+
+/// The files below a folder.
+fn walk(folder: &Path) -> Vec<String> {
+    let mut files = vec![];
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => files.extend(walk(&path)),
+            false => files.push(path.display().to_string()),
+        }
+    }
+    files
 }
 
 const PROJECT: &str = "
@@ -184,7 +198,7 @@ async fn an_iceberg_table_is_made_changed_followed_and_read_at_its_versions() {
              WHEN MATCHED THEN UPDATE SET place = 'B'",
             "RM-5017",
         ),
-        ("VACUUM stock", "RM-5017"),
+        ("VACUUM stock RETAIN 1 HOURS", "RM-5017"),
         ("CREATE EXTERNAL TABLE other STORED AS ICEBERG LOCATION 'lake/nothing'", "RM-5014"),
         ("CREATE EXTERNAL TABLE other STORED AS DELTA LOCATION 'lake/stock'", "RM-5014"),
         ("SELECT * FROM iceberg('lake/stock', 99)", "RM-5015"),
@@ -192,6 +206,33 @@ async fn an_iceberg_table_is_made_changed_followed_and_read_at_its_versions() {
         let error = refused(&assembly, statement);
         assert!(error.contains(said), "{statement}: {error}");
     }
+    // Partitions of what functions make of columns; filters over the columns themselves leave files out all the same.
+    for statement in [
+        "CREATE EXTERNAL TABLE visits (id BIGINT, name TEXT, at TIMESTAMP, price DECIMAL(9, 2)) STORED AS ICEBERG \
+         PARTITIONED BY (days(at), bucket(4, id), truncate(2, name)) LOCATION 'lake/visits'",
+        "INSERT INTO visits SELECT value, 'name ' || value, \
+         arrow_cast(1767211200000000 + value * 3600000000, 'Timestamp(Microsecond, None)'), value / 4.0 FROM generate_series(0, 39)",
+        "INSERT INTO visits VALUES (NULL, NULL, NULL, NULL)",
+        "UPDATE visits SET price = 0 - price WHERE id < 2",
+    ] {
+        ok(&assembly, statement);
+    }
+    holds(
+        "SELECT COUNT(*) AS n, SUM(id) AS ids FROM visits WHERE at >= TIMESTAMP '2026-01-01 00:00:00' AND id <> 10",
+        json!([{"n": 35, "ids": 764}]),
+    );
+    holds("SELECT id FROM visits WHERE name = 'name 7' OR id IS NULL", json!([{"id": 7}, {"id": null}]));
+    holds("SELECT CAST(SUM(price) AS DOUBLE) AS n FROM visits", json!([{"n": 194.5}]));
+    let folders = walk(&data.join("lake/visits/data"));
+    assert!(folders.iter().any(|file| file.contains("at_day=2026-01-01/id_bucket=")), "{folders:?}");
+    let error = refused(
+        &assembly,
+        "CREATE EXTERNAL TABLE o (a INT) STORED AS ICEBERG PARTITIONED BY (bukket(4, a)) LOCATION 'x'",
+    );
+    assert!(error.contains("bucket(n, column)"), "{error}");
+    let by_days = "CREATE EXTERNAL TABLE o (a TIMESTAMP) STORED AS DELTA PARTITIONED BY (days(a)) LOCATION 'x'";
+    let error = refused(&assembly, by_days);
+    assert!(error.contains("use Iceberg"), "{error}");
     // A damaged file is named; others go on.
     let metadata = std::fs::read_dir(data.join("lake/stock/metadata")).unwrap();
     let lists = metadata
@@ -200,5 +241,86 @@ async fn an_iceberg_table_is_made_changed_followed_and_read_at_its_versions() {
     lists.for_each(|file| std::fs::write(file, "no avro").unwrap());
     let error = refused(&assembly, "SELECT * FROM stock");
     assert!(error.contains("RM-5019") && error.contains("snap-") && error.contains("stock"), "{error}");
+    stop(assembly).await;
+}
+
+/// What PyIceberg does through our catalog: `URI`
+const CATALOG: &str = r#"
+import os, sys
+import pyarrow as pa
+from pyiceberg.catalog.rest import RestCatalog
+from pyiceberg.exceptions import ForbiddenError, NoSuchTableError
+
+catalog = RestCatalog("rivermere", uri=sys.argv[1])
+assert catalog.list_namespaces() == [("public",)], catalog.list_namespaces()
+assert sorted(catalog.list_tables("public")) == [("public", "stock"), ("public", "totals")], catalog.list_tables("public")
+assert catalog.table_exists("public.stock") and not catalog.table_exists("public.nothing")
+try:
+    catalog.load_table("public.nothing")
+    raise SystemExit("it is not there")
+except NoSuchTableError:
+    pass
+stock = catalog.load_table("public.stock")
+print("ROWS", sorted((row["item"], row["n"]) for row in stock.scan().to_arrow().to_pylist()))
+# Two clients with the same table: the second's append is worked out anew over the first's.
+other = catalog.load_table("public.stock")
+schema = stock.schema().as_arrow()
+row = lambda item, n: pa.Table.from_pylist([{"item": item, "n": n, "place": "P"}], schema=schema)
+stock.append(row("python", 1))
+other.append(row("snake", 2))
+stock.refresh()
+stock.delete("item = 'tea'")
+stock.upsert(row("snake", 40), join_cols=["item"])
+with stock.update_schema() as update:
+    update.rename_column("n", "pieces")
+totals = catalog.load_table("public.totals")
+try:
+    totals.append(totals.scan().to_arrow())
+    raise SystemExit("a view's rows were added to")
+except ForbiddenError:
+    pass
+sys.stdout.flush()
+os._exit(0)
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_finds_tables_in_our_catalog_and_commits_through_it() {
+    let Some(python) = tool("RIVERMERE_PYTHON") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    write_project(
+        folder.path(),
+        "CREATE TABLE prices (item TEXT NOT NULL, price DOUBLE);
+         CREATE EXTERNAL TABLE stock (item TEXT, n INT, place TEXT) STORED AS ICEBERG LOCATION 'lake/stock';
+         CREATE EXTERNAL TABLE other (item TEXT) STORED AS DELTA LOCATION 'lake/other';
+         CREATE MATERIALIZED VIEW totals STORED AS ICEBERG AS
+             SELECT place, COUNT(*) AS rows FROM stock GROUP BY place;",
+    );
+    let assembly =
+        start(folder.path(), &folder.path().join("data")).await.unwrap_or_else(|problem| panic!("{problem}"));
+    ok(&assembly, "INSERT INTO stock VALUES ('tea', 3, 'A'), ('salt', 5, 'A')");
+    eventually("the view", || {
+        (ok(&assembly, "SELECT * FROM totals") == json!([{"place": "A", "rows": 2}])).then_some(())
+    })
+    .await;
+    let uri = format!("{}/iceberg", assembly.addresses().http.unwrap());
+    let mut command = Command::new(python);
+    command.args(["-c", CATALOG, &uri]);
+    let said = tokio::task::spawn_blocking(move || succeed(&mut command, PATIENCE)).await.unwrap();
+    assert!(said.contains("ROWS [('salt', 5), ('tea', 3)]"), "{said}");
+    let rows = ok(&assembly, "SELECT item, pieces, place FROM stock");
+    let expected = json!([
+        {"item": "salt", "pieces": 5, "place": "A"}, {"item": "python", "pieces": 1, "place": "P"},
+        {"item": "snake", "pieces": 40, "place": "P"}
+    ]);
+    assert_eq!(sorted(&rows), sorted(&expected));
+    let totals = json!([{"place": "A", "rows": 1}, {"place": "P", "rows": 2}]);
+    eventually("the view over what Python did", || {
+        (sorted(&ok(&assembly, "SELECT * FROM totals")) == sorted(&totals)).then_some(())
+    })
+    .await;
+    // Ours again, over Python's.
+    ok(&assembly, "UPDATE stock SET pieces = pieces + 1 WHERE place = 'P'");
+    let sum = ok(&assembly, "SELECT SUM(pieces) AS n FROM stock");
+    assert_eq!(sum, json!([{"n": 48}]));
     stop(assembly).await;
 }

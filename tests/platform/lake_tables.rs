@@ -201,7 +201,7 @@ async fn what_cannot_be_done_is_said_before_anything_is_changed() {
             "CREATE EXTERNAL TABLE other (x INT) STORED AS DELTA LOCATION 'lake/stock'",
             &["RM-7028", "leave the columns out"],
         ),
-        ("CREATE EXTERNAL TABLE other STORED AS ICEBERG LOCATION 'lake/stock'", &["RM-3004"]),
+        ("CREATE EXTERNAL TABLE other STORED AS HUDI LOCATION 'lake/stock'", &["RM-3004"]),
         ("CREATE TABLE stock (id INT)", &["RM-3006"]),
         ("DROP TABLE stock", &["RM-7025"]),
         ("SELECT * FROM orders VERSION AS OF 1", &["RM-3104"]),

@@ -33,9 +33,6 @@ enum Format {
 
 const FORMATS: [Format; 2] = [Format::Delta, Format::Iceberg];
 
-/// What a format does not do yet: it is refused by its name.
-const NOT_YET: [(Format, Duty); 1] = [(Format::Iceberg, Duty::CleanUp)];
-
 impl Format {
     async fn create(self, place: &Place, spec: &TableSpec) -> Result<Arc<dyn EditableTable>, TableError> {
         match self {
@@ -62,7 +59,7 @@ impl Format {
     fn keeps_nothing(self) -> Vec<(String, String)> {
         match self {
             Self::Delta => vec![("delta.deletedFileRetentionDuration".into(), "interval 0 hours".into())],
-            Self::Iceberg => vec![],
+            Self::Iceberg => vec![("history.expire.max-snapshot-age-ms".into(), "0".into())],
         }
     }
 }
@@ -277,11 +274,9 @@ fn set(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(column, value)| ((*column).into(), (*value).into())).collect()
 }
 
-async fn done(duty: Duty, format: Format, ground: &Ground, failures: &[Failure]) {
+/// `step` is from one crash to the next, in writes.
+async fn done(duty: Duty, format: Format, ground: &Ground, failures: &[Failure], step: usize) {
     let place = ground.place(format);
-    if NOT_YET.contains(&(format, duty)) {
-        return;
-    }
     match duty {
         Duty::Create => {
             let table = made(format, &place, vec![]).await;
@@ -455,7 +450,7 @@ async fn done(duty: Duty, format: Format, ground: &Ground, failures: &[Failure])
         Duty::Crash => {
             let epochs = [epoch(1, "+1=a +2=b"), epoch(2, "-1=a +1=c"), epoch(3, "-2=b +3=d"), epoch(4, "-1=c +1=e")];
             for failure in failures {
-                for writes in 0.. {
+                for writes in (0..).step_by(step) {
                     let place = ground.place(format);
                     let (broken, breaking) = place.breaking(writes, *failure);
                     let run = async |place: &Place| {
@@ -487,7 +482,7 @@ async fn everything(ground: &Ground) {
     for format in FORMATS {
         for (duty, name) in DUTIES {
             println!("{format:?} on {}: {name}", ground.name);
-            done(duty, format, ground, &FAILURES).await;
+            done(duty, format, ground, &FAILURES, 1).await;
         }
     }
 }
@@ -496,7 +491,7 @@ async fn journey(ground: Option<Ground>) {
     let Some(ground) = ground else { return };
     for format in FORMATS {
         for duty in [Duty::Append, Duty::Upsert, Duty::Crash] {
-            done(duty, format, &ground, &[Failure::CrashAfter]).await;
+            done(duty, format, &ground, &[Failure::CrashAfter], 3).await;
         }
     }
 }
@@ -545,8 +540,8 @@ async fn the_whole_matrix_is_the_one_that_is_written_down() {
             write!(table, "| {name} |").unwrap();
             for ground in &grounds {
                 println!("{format:?} on {}: {name}", ground.name);
-                done(duty, format, ground, &FAILURES).await;
-                table.push_str(if NOT_YET.contains(&(format, duty)) { " not yet |" } else { " passed |" });
+                done(duty, format, ground, &FAILURES, 1).await;
+                table.push_str(" passed |");
             }
             table.push('\n');
         }
@@ -564,7 +559,7 @@ async fn formats_agree_whatever_is_done() {
         let mut tables = vec![];
         for format in FORMATS {
             let place = ground.place(format);
-            let partitioned_by = if seed % 2 == 0 { vec![] } else { vec!["place".to_string()] };
+            let partitioned_by = if seed % 2 == 0 { vec![] } else { vec!["place".into()] };
             let spec = TableSpec { schema: columns(), partitioned_by, properties: vec![] };
             tables.push((format, format.create(&place, &spec).await.unwrap(), place));
         }

@@ -113,7 +113,12 @@ async fn remove(
             default_retention_millis: own,
         };
         let commit = CommitBuilder::from(commit().with_metadata([told("numFilesToDelete")]));
+        let before = state.version();
         state = commit.build(Some(&state), log_store.clone(), begins).await.map_err(EditError::Library)?.snapshot();
+        if state.version() > before + 1 {
+            // Somebody has committed in between, and may have brought a file back: there is a next time.
+            return Ok(Cleaned { state, files_removed: 0, younger });
+        }
         let locations = futures::stream::iter(expired.files).map(Ok).boxed();
         let deleted = log_store.object_store(None).delete_stream(locations);
         let gone = |deleted: Result<Path, object_store::Error>| match deleted {

@@ -149,7 +149,9 @@ impl Names {
     fn add(&self, numbers: &mut HashSet<u64>, file: &LogicalFileView) {
         // What the library tells is decoded.
         let path = file.path();
-        numbers.insert(self.0.hash_one(Path::from(path.as_ref()).as_ref()));
+        let decoded: &str = path.as_ref();
+        numbers.insert(self.0.hash_one(decoded));
+        numbers.insert(self.0.hash_one(Path::from(decoded).as_ref()));
         numbers.insert(self.number(&Name::Data(path.into_owned())));
         let vector = file.deletion_vector_descriptor();
         if let Some(vector) = vector.filter(|vector| vector.storage_type == StorageType::UuidRelativePath) {

@@ -29,7 +29,9 @@ use deltalake_core::operations::write::SchemaMode;
 use deltalake_core::protocol::SaveMode;
 use deltalake_core::table::config::TablePropertiesExt as _;
 use deltalake_core::table::state::DeltaTableState;
-use rivermere_table::{Done, EditableTable, MergeClause, MergeVerb, TableError, TableSpec, Verb};
+use rivermere_table::{
+    Done, EditableTable, MergeClause, MergeVerb, PartitionField, TableError, TableSpec, Transform, Verb,
+};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,13 +49,26 @@ impl DeltaTable {
     pub async fn create(location: Location, spec: &TableSpec) -> Result<Self, TableError> {
         let handle = Handle::new(location.clone())?;
         let columns = table_schema(&spec.schema)?;
-        if let Some(missing) = spec.partitioned_by.iter().find(|column| columns.index_of(column).is_err()) {
-            return Err(TableError::InvalidSpec { reason: format!("there is no column '{missing}' to partition by") });
+        let mut partition_columns = vec![];
+        for PartitionField { column, transform } in &spec.partitioned_by {
+            if columns.index_of(column).is_err() {
+                return Err(TableError::InvalidSpec {
+                    reason: format!("there is no column '{column}' to partition by"),
+                });
+            }
+            if *transform != Transform::Identity {
+                let reason = format!(
+                    "Delta tables are partitioned by columns, not by what is made of '{column}': add a column for it, or use \
+                     Iceberg"
+                );
+                return Err(TableError::InvalidSpec { reason });
+            }
+            partition_columns.push(column.clone());
         }
         let created = CreateBuilder::new()
             .with_log_store(handle.log_store.clone())
             .with_columns(delta_columns(&columns)?)
-            .with_partition_columns(spec.partitioned_by.clone())
+            .with_partition_columns(partition_columns)
             .with_configuration(spec.properties.iter().map(|(name, value)| (name.clone(), Some(value.clone()))))
             .with_save_mode(SaveMode::ErrorIfExists)
             .await;

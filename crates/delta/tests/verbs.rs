@@ -28,7 +28,7 @@ pub async fn created_with(
         Field::new("key", DataType::Int64, true),
         Field::new("value", DataType::Utf8, true),
     ]));
-    let partitioned_by = partitioned_by.iter().map(|column| (*column).to_string()).collect();
+    let partitioned_by = partitioned_by.iter().map(|column| (*column).into()).collect();
     let spec = TableSpec { schema, partitioned_by, properties: pairs(properties) };
     DeltaTable::create(location(store), &spec).await.unwrap()
 }
@@ -376,4 +376,21 @@ async fn a_clean_up_spares_versions_from_which_somebody_reads_on() {
             SessionContext::new().read_table(provider).unwrap().collect().await.expect_err("its files are gone");
         }
     }
+}
+
+/// A folder's name may have signs that are encoded in a log, and encoded once more in what it is encoded to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clean_up_spares_files_whose_names_are_encoded_twice() {
+    let store = memory();
+    let properties = [MARKED[0], ("delta.deletedFileRetentionDuration", "interval 0 hours")];
+    let table = created_with(&store, &["value"], &properties).await;
+    append(&table, "(1, 'a%3Ab c'), (2, 'a%3Ab c'), (3, '10:00 %25'), (4, '10:00 %25')").await;
+    apply(&table, delete("\"key\" IN (1, 3)")).await.unwrap();
+    let newest = table.version().await.unwrap();
+    append(&table, "(5, 'x')").await;
+    apply(&table, Verb::Clean(Clean::default())).await.unwrap();
+    assert_eq!(rows(&store).await, ["2=a%3Ab c", "4=10:00 %25", "5=x"]);
+    apply(&table, Verb::Restore { version: newest }).await.unwrap();
+    apply(&table, Verb::Clean(Clean::default())).await.unwrap();
+    assert_eq!(rows(&store).await, ["2=a%3Ab c", "4=10:00 %25"]);
 }

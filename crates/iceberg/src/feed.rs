@@ -6,7 +6,7 @@
 use crate::files::Planned;
 use crate::reading::Reading;
 use arrow::array::{Int64Array, RecordBatch, RecordBatchOptions};
-use arrow::compute::cast;
+use arrow::compute::{CastOptions, cast_with_options};
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -46,7 +46,9 @@ pub(crate) fn rows(
     let change = move |batch: RecordBatch| {
         let change = || {
             let arrays = batch.columns().iter().zip(columns.fields());
-            let arrays = arrays.map(|(array, field)| cast(array, field.data_type())).collect::<Result<Vec<_>, _>>()?;
+            let options = CastOptions { safe: false, ..CastOptions::default() };
+            let arrays = arrays.map(|(array, field)| cast_with_options(array, field.data_type(), &options));
+            let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
             let batch = RecordBatch::try_new_with_options(columns.clone(), arrays, &options)?;
             let weights = Int64Array::from_value(weight, batch.num_rows());

@@ -8,8 +8,9 @@ use datafusion::common::ScalarValue;
 use futures::{StreamExt as _, TryStreamExt as _};
 use iceberg::spec::{Snapshot, TableMetadata};
 use object_store::ObjectStoreExt as _;
+use object_store::path::Path;
 use rivermere_table::TableError;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -36,7 +37,10 @@ impl Planned {
 
 /// Manifests that were read: they never change.
 #[derive(Default)]
-pub(crate) struct Manifests(Mutex<HashMap<String, Arc<Vec<Arc<DataFile>>>>>);
+pub(crate) struct Manifests(Mutex<HashMap<Known, Arc<Vec<Arc<DataFile>>>>>);
+
+/// A manifest, read with the types of a schema.
+type Known = (String, i32);
 
 impl Manifests {
     /// The data files of a snapshot; none without one.
@@ -48,7 +52,28 @@ impl Manifests {
     ) -> Result<Vec<Planned>, TableError> {
         let Some(snapshot) = snapshot else { return Ok(vec![]) };
         let files = self.files(place, found, snapshot).await?;
-        Ok(planned(&found.metadata.table, files.iter().flat_map(|files| files.iter())))
+        Ok(planned(&found.metadata.table, files.iter().flat_map(|(_, files)| files.iter())))
+    }
+
+    /// Adds every file that a snapshot stands on: its list, its manifests, and the files that these name.
+    pub(crate) async fn reach(
+        &self,
+        place: &Place,
+        found: &Found,
+        snapshot: &Snapshot,
+        reached: &mut BTreeSet<Path>,
+    ) -> Result<(), TableError> {
+        let paths = found.paths(place);
+        if !snapshot.manifest_list().is_empty() {
+            reached.insert(paths.find(snapshot.manifest_list())?);
+        }
+        for (manifest, files) in self.files(place, found, snapshot).await? {
+            reached.insert(paths.find(&manifest)?);
+            for file in files.iter() {
+                reached.insert(paths.find(&file.name)?);
+            }
+        }
+        Ok(())
     }
 
     async fn files(
@@ -56,7 +81,7 @@ impl Manifests {
         place: &Place,
         found: &Found,
         snapshot: &Snapshot,
-    ) -> Result<Vec<Arc<Vec<Arc<DataFile>>>>, TableError> {
+    ) -> Result<Vec<(String, Arc<Vec<Arc<DataFile>>>)>, TableError> {
         let paths = found.paths(place);
         let location = place.location.to_string();
         let read = async |name: &str| {
@@ -80,8 +105,9 @@ impl Manifests {
             }
         };
         let mut known = self.0.lock().await;
+        let schema = found.metadata.table.current_schema_id();
         let one = async |manifest: Manifest| {
-            if let Some(files) = known.get(&manifest.path) {
+            if let Some(files) = known.get(&(manifest.path.clone(), schema)) {
                 return Ok((manifest.path, files.clone()));
             }
             let bytes = read(&manifest.path).await?;
@@ -91,9 +117,9 @@ impl Manifests {
         };
         let files: Vec<(String, Arc<Vec<Arc<DataFile>>>)> =
             futures::stream::iter(listed.into_iter().map(one)).buffered(MANIFESTS_AT_ONCE).try_collect().await?;
-        let all = files.iter().map(|(_, files)| files.clone()).collect();
+        let all = files.clone();
         // Those of this snapshot are the ones that the next one most likely has.
-        *known = files.into_iter().collect();
+        *known = files.into_iter().map(|(path, files)| ((path, schema), files)).collect();
         Ok(all)
     }
 }

@@ -12,6 +12,8 @@
 //! the module `feed`.
 
 mod bytes;
+mod catalog;
+mod clean;
 mod edits;
 mod feed;
 mod files;
@@ -30,6 +32,7 @@ mod vector;
 mod verbs;
 mod writing;
 
+pub use catalog::CommitRefused;
 pub use sink::IcebergSink;
 pub use table::IcebergTable;
 pub use verbs::table_schema;

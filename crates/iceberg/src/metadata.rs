@@ -20,6 +20,8 @@ pub(crate) struct Metadata {
     pub(crate) table: Arc<TableMetadata>,
     /// Manifests of snapshots that have no list of them (v1), by the snapshot.
     pub(crate) manifests: Arc<HashMap<i64, Vec<String>>>,
+    /// Snapshots that branches and tags name.
+    pub(crate) pinned: Arc<Vec<i64>>,
     /// How long snapshots of the main branch are kept.
     pub(crate) retention: SnapshotRetention,
 }
@@ -74,6 +76,8 @@ pub(crate) fn read(bytes: &[u8], location: &str, file: &str) -> Result<Metadata,
         }
     }
     let manifests = completed(object);
+    let refs = object.get("refs").and_then(Value::as_object).into_iter().flatten();
+    let pinned = refs.filter_map(|(_, to)| to.get("snapshot-id")?.as_i64()).collect();
     let main = object.get("refs").and_then(|refs| refs.get(MAIN_BRANCH)).cloned();
     let main = main.and_then(|main| serde_json::from_value::<SnapshotReference>(main).ok());
     let retention = main.map_or(
@@ -81,7 +85,7 @@ pub(crate) fn read(bytes: &[u8], location: &str, file: &str) -> Result<Metadata,
         |main| main.retention,
     );
     let table = serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
-    Ok(Metadata { table: Arc::new(table), manifests: Arc::new(manifests), retention })
+    Ok(Metadata { table: Arc::new(table), manifests: Arc::new(manifests), pinned: Arc::new(pinned), retention })
 }
 
 /// The first type in a schema that the library does not know.

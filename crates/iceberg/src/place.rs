@@ -6,6 +6,7 @@
 
 use crate::metadata::{self, Metadata};
 use crate::paths::Paths;
+use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 use object_store::path::Path;
 use object_store::{Error, ObjectStoreExt as _};
@@ -31,7 +32,11 @@ pub(crate) struct Found {
     pub(crate) number: u64,
     pub(crate) file: Path,
     pub(crate) metadata: Metadata,
+    /// What tells the file from another one of its name, of a table that was made anew.
+    written: Written,
 }
+
+type Written = (DateTime<Utc>, Option<String>);
 
 impl Found {
     /// How metadata calls the table's files.
@@ -76,31 +81,79 @@ impl Place {
             // The next one of a file system's table has a name that is known.
             (None, Some(known)) if known.file == self.file(known.number) => {
                 let mut number = known.number;
-                while self.exists(&self.file(number + 1)).await? {
+                while self.written(&self.file(number + 1)).await?.is_some() {
                     number += 1;
                 }
-                (number, self.file(number))
+                if number > known.number {
+                    (number, self.file(number))
+                } else {
+                    // Metadata that is long outdated is removed, and a table may be made anew: whoever saw it last would wait
+                    // for its successor for ever. Others may write what comes next compressed.
+                    let is_there = self.written(&known.file).await?.as_ref() == Some(&known.written);
+                    if is_there && self.written(&self.packed(number + 1)).await?.is_none() {
+                        return Ok(known.clone());
+                    }
+                    self.look().await?
+                }
             }
             (None, _) => self.look().await?,
         };
-        if let Some(known) = newest.as_ref().filter(|known| known.file == file) {
+        if let Some(known) = newest.as_ref().filter(|known| known.file == file)
+            && self.written(&file).await?.as_ref() == Some(&known.written)
+        {
             return Ok(known.clone());
         }
-        let read = async { self.location.store().get(&file).await?.bytes().await };
-        let bytes = read.await.map_err(|error| match error {
+        let read = async {
+            let answer = self.location.store().get(&file).await?;
+            let written = (answer.meta.last_modified, answer.meta.e_tag.clone());
+            Ok((answer.bytes().await?, written))
+        };
+        let (bytes, written) = read.await.map_err(|error| match error {
             Error::NotFound { .. } => TableError::Missing { location: self.location.to_string() },
             error => self.failed(error),
         })?;
         let metadata = metadata::read(&bytes, &self.location.to_string(), file.as_ref())?;
-        let found = Arc::new(Found { number, file, metadata });
+        let found = Arc::new(Found { number, file, metadata, written });
         *newest = Some(found.clone());
         Ok(found)
     }
 
-    async fn exists(&self, file: &Path) -> Result<bool, TableError> {
+    /// Why nothing is written to the table, if so.
+    pub(crate) fn unwritable(&self, found: &Found) -> Option<&'static str> {
+        if !found.metadata.manifests.is_empty() {
+            return Some("its snapshots name manifests, as version 1 once had it, and no lists of them");
+        }
+        if found.file == self.file(found.number) {
+            return None;
+        }
+        match found.file.filename().is_some_and(|name| name.starts_with('v')) {
+            true => Some(
+                "its metadata is compressed, which is read and not written: set write.metadata.compression-codec to none \
+                 with the engine that writes it",
+            ),
+            false => Some("a catalog says which of its metadata is the newest, so it is changed through that alone"),
+        }
+    }
+
+    /// As writers name it that compress metadata.
+    fn packed(&self, number: u64) -> Path {
+        self.folder.clone().join(FOLDER).join(format!("v{number}.gz{ENDING}"))
+    }
+
+    /// Whether metadata may be put as that of a number: what it follows is there, and nobody has put it compressed.
+    pub(crate) async fn may_follow(&self, number: u64) -> Result<bool, TableError> {
+        let before = number.checked_sub(1).filter(|before| *before > 0);
+        let follows = match before {
+            Some(before) => self.written(&self.file(before)).await?.is_some(),
+            None => true,
+        };
+        Ok(follows && self.written(&self.packed(number)).await?.is_none())
+    }
+
+    async fn written(&self, file: &Path) -> Result<Option<Written>, TableError> {
         match self.location.store().head(file).await {
-            Ok(_) => Ok(true),
-            Err(Error::NotFound { .. }) => Ok(false),
+            Ok(meta) => Ok(Some((meta.last_modified, meta.e_tag))),
+            Err(Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(self.failed(error)),
         }
     }
@@ -122,7 +175,7 @@ impl Place {
 }
 
 /// Of `v12.metadata.json`, `v12.gz.metadata.json`, `00012-<uuid>.metadata.json` and the like.
-fn number_of(name: &str) -> Option<u64> {
+pub(crate) fn number_of(name: &str) -> Option<u64> {
     let (stem, _) = name.split_once(ENDING)?;
     let stem = stem.strip_suffix(".gz").unwrap_or(stem);
     match stem.strip_prefix('v') {

@@ -35,6 +35,8 @@ pub(crate) struct Change {
     pub(crate) summary: BTreeMap<String, String>,
     /// Properties that the table has from then on.
     pub(crate) properties: BTreeMap<String, String>,
+    /// What the files that are added are partitioned by.
+    pub(crate) spec_id: i32,
     /// Changes of the table before the snapshot, in the same commit.
     pub(crate) updates: Vec<TableUpdate>,
 }
@@ -98,6 +100,9 @@ pub(crate) async fn put(place: &Place, number: u64, metadata: &TableMetadata) ->
     let text = serde_json::to_vec(metadata)
         .map_err(|error| TableError::storage(WRITING, place.location.to_string(), error))?;
     let file = place.file(number);
+    if !place.may_follow(number).await? {
+        return Ok(Outcome::Lost);
+    }
     let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
     let store = place.location.store();
     match store.put_opts(&file, text.clone().into(), options).await {
@@ -149,6 +154,9 @@ async fn snapshot(
     let mut manifests = vec![];
     if !change.added.is_empty() {
         let spec = metadata.default_partition_spec();
+        if spec.spec_id() != change.spec_id {
+            return Err(Produce::Gone);
+        }
         let schema = metadata.current_schema();
         let mut writer = new.writer(0, ManifestContentType::Data, schema.clone(), spec.as_ref().clone())?;
         for file in change.added {
@@ -176,7 +184,8 @@ async fn snapshot(
     if !missing.is_empty() {
         return Err(Produce::Gone);
     }
-    let list = format!("{}/metadata/snap-{}-1-{}.avro", metadata.location(), new.id, new.commit);
+    let location = metadata.location().trim_end_matches('/');
+    let list = format!("{location}/metadata/snap-{}-1-{}.avro", new.id, new.commit);
     let sequence = metadata.next_sequence_number();
     let output = io.new_output(&list)?.writer().await?;
     let parent_id = parent.as_ref().map(|parent| parent.snapshot_id());
@@ -226,7 +235,8 @@ impl New<'_> {
         schema: SchemaRef,
         spec: PartitionSpec,
     ) -> Result<ManifestWriter, Error> {
-        let name = format!("{}/metadata/{}-m{number}.avro", self.metadata.location(), self.commit);
+        let location = self.metadata.location().trim_end_matches('/');
+        let name = format!("{location}/metadata/{}-m{number}.avro", self.commit);
         let builder = ManifestWriterBuilder::new(self.io.new_output(name)?, Some(self.id), schema, spec);
         Ok(match (self.version, content) {
             (FormatVersion::V1, _) => builder.build_v1(),

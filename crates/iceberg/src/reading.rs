@@ -13,7 +13,7 @@ use arrow::array::{
     Array, ArrayRef, AsArray as _, BooleanArray, Int64Array, ListArray, MapArray, RecordBatch, RecordBatchOptions,
     StructArray, new_null_array,
 };
-use arrow::compute::{cast, filter_record_batch};
+use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
@@ -172,6 +172,15 @@ impl Reading {
         let schema = self.with_ids(builder.schema());
         let at = |id: i32| schema.fields().iter().position(|field| id_of(field) == Some(id));
         let sources: Vec<Option<usize>> = wanted.iter().map(|field| at(field.id)).collect();
+        if let Some((lacking, _)) =
+            wanted.iter().zip(&sources).find(|(_, source)| file.content != Content::Data && source.is_none())
+        {
+            return Err(TableError::Damaged {
+                location: self.location.clone(),
+                file: file.name.clone(),
+                reason: format!("it says what is deleted, and lacks the column '{}'", lacking.name),
+            });
+        }
         let mut roots: Vec<usize> = sources.iter().flatten().copied().collect();
         roots.sort_unstable();
         roots.dedup();
@@ -249,9 +258,11 @@ impl Reading {
             Some(names) => schema.fields().iter().map(|field| mapped(field, names)).collect::<Fields>(),
             None => {
                 let own = self.found.metadata.table.current_schema();
-                let named = |field: &FieldRef| match own.field_by_name(field.name()) {
-                    Some(own) => Arc::new(with_id(field, own.id)),
-                    None => field.clone(),
+                let named = |field: &FieldRef| match (own.field_by_name(field.name()), field.name().as_str()) {
+                    (Some(own), _) => Arc::new(with_id(field, own.id)),
+                    (None, "file_path") => Arc::new(with_id(field, FILE_PATH)),
+                    (None, "pos") => Arc::new(with_id(field, POSITION)),
+                    (None, _) => field.clone(),
                 };
                 schema.fields().iter().map(named).collect()
             }
@@ -283,7 +294,14 @@ impl Reading {
             while let Some(batch) = batches.try_next().await? {
                 let (files, rows) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
                 for (file, row) in files.iter().zip(rows) {
-                    if let (Some(file), Some(row)) = (file, row.and_then(|row| u64::try_from(row).ok())) {
+                    let Some((file, row)) = file.zip(row.and_then(|row| u64::try_from(row).ok())) else {
+                        return Err(TableError::Damaged {
+                            location: self.location.clone(),
+                            file: delete.name.clone(),
+                            reason: "a row of it names no row of a data file".into(),
+                        });
+                    };
+                    {
                         match positions.get_mut(file) {
                             Some(rows) => _ = rows.insert(row),
                             None => _ = positions.insert(file.to_owned(), RoaringTreemap::from_iter([row])),
@@ -329,8 +347,12 @@ fn converter(fields: &[NestedFieldRef]) -> Result<RowConverter, ArrowError> {
 impl Keys {
     /// The rows of a batch, with the columns `fields`, that are none of these. Null is null.
     fn without(&self, batch: &RecordBatch, fields: &[NestedFieldRef]) -> Result<RecordBatch, ArrowError> {
-        let at = |id: i32| fields.iter().position(|field| field.id == id).map(|at| batch.column(at).clone());
-        let columns = self.fields.iter().filter_map(|field| at(field.id)).collect::<Vec<_>>();
+        let at = |field: &NestedFieldRef| {
+            let at = fields.iter().position(|own| own.id == field.id)?;
+            // An older snapshot has a column as it was before it was made wider.
+            Some(strict(batch.column(at), &arrow_type(&field.field_type, false)))
+        };
+        let columns = self.fields.iter().filter_map(at).collect::<Result<Vec<_>, _>>()?;
         let encoded = converter(&self.fields)?.convert_columns(&columns)?;
         let live: BooleanArray = encoded.iter().map(|row| Some(!self.rows.contains(row.as_ref()))).collect();
         filter_record_batch(batch, &live)
@@ -378,7 +400,12 @@ fn constants(value: &ScalarValue, data_type: &DataType, rows: usize) -> Result<A
     if value.is_null() {
         return Ok(new_null_array(data_type, rows));
     }
-    cast(&value.to_array_of_size(rows).map_err(ArrowError::from)?, data_type)
+    strict(&value.to_array_of_size(rows).map_err(ArrowError::from)?, data_type)
+}
+
+/// What does not fit is an error, and not null.
+fn strict(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+    cast_with_options(array, data_type, &CastOptions { safe: false, ..CastOptions::default() })
 }
 
 /// What is read, as the table has it: wider, with columns inside it by their ids.
@@ -388,7 +415,7 @@ fn conform(array: &ArrayRef, have: &Field, want: &Type) -> Result<ArrayRef, Arro
         (Type::Primitive(PrimitiveType::Uuid), DataType::FixedSizeBinary(16)) => {
             Ok(uuid_text(array.as_fixed_size_binary()))
         }
-        (Type::Primitive(_), _) => cast(array, &arrow_type(want, false)),
+        (Type::Primitive(_), _) => strict(array, &arrow_type(want, false)),
         (Type::Struct(inside), DataType::Struct(fields)) => {
             let parts = array.as_struct();
             let child = |field: &NestedFieldRef| match fields.iter().position(|part| id_of(part) == Some(field.id)) {

@@ -5,6 +5,7 @@
 //! know.
 
 use crate::IcebergTable;
+use crate::clean::{Retention, clean};
 use crate::files::Planned;
 use crate::place::{Found, Place};
 use crate::produce::{self, Change, Outcome};
@@ -24,11 +25,12 @@ use iceberg::TableUpdate;
 use iceberg::spec::{DataFile, NestedFieldRef, Operation, Type};
 use rivermere_base::{Changes, CrashPoint, Epoch};
 use rivermere_table::{
-    Adopt, Committed, Location, SinkMode, SinkSpec, StagedEpoch, Table as _, TableError, TableSink, TableSpec, Upkeep,
-    net,
+    Adopt, Clean, Committed, Location, SinkMode, SinkSpec, StagedEpoch, Table as _, TableError, TableSink, TableSpec,
+    Upkeep, net,
 };
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Mutex;
 
 /// Attempts of one call before other writers are given way.
@@ -37,8 +39,13 @@ const MAX_ATTEMPTS: u64 = 16;
 const SMALL_BYTES: u64 = 4 * 1024 * 1024;
 const SMALL_FILES_KEPT: usize = 16;
 const SMALL_FILES_AT_ONCE: usize = 64;
-/// The property by which small files are left as they are.
+/// The properties by which small files, and snapshots, are left as they are.
 const AUTO_COMPACT: &str = "rivermere.autoCompact";
+const AUTO_VACUUM: &str = "rivermere.autoVacuum";
+/// Metadata between two looks for snapshots that are not kept.
+const CLEAN_EVERY: u64 = 256;
+/// Snapshots of a table that does not say how long it keeps them.
+const SNAPSHOTS_KEPT: usize = 1_000;
 
 /// Publishes one view into one Iceberg table.
 pub struct IcebergSink {
@@ -46,6 +53,8 @@ pub struct IcebergSink {
     spec: SinkSpec,
     /// Held during a commit, so that commits of one sink follow each other.
     turn: Mutex<()>,
+    /// The metadata at which snapshots that are not kept are looked for next.
+    clean_next: AtomicU64,
 }
 
 /// Files that are written and wait for their commit.
@@ -56,6 +65,7 @@ struct Prepared {
     /// The metadata that files were taken away from; when they are only added, the schema that they have.
     base: Option<u64>,
     schema: i32,
+    spec_id: i32,
     counts: Committed,
 }
 
@@ -82,8 +92,10 @@ impl IcebergSink {
             }
             table => table?,
         };
-        let sink = Self { table, spec, turn: Mutex::new(()) };
-        sink.claim().await?;
+        let sink = Self { table, spec, turn: Mutex::new(()), clean_next: AtomicU64::new(0) };
+        let number = sink.claim().await?;
+        // The same for every start, however often there is one.
+        sink.clean_next.store((number / CLEAN_EVERY + 1) * CLEAN_EVERY, Ordering::Relaxed);
         Ok(sink)
     }
 
@@ -105,13 +117,13 @@ impl IcebergSink {
         })
     }
 
-    /// Makes the table this sink's, if it may be.
-    async fn claim(&self) -> Result<(), TableError> {
+    /// Makes the table this sink's, if it may be; tells the number of its metadata.
+    async fn claim(&self) -> Result<u64, TableError> {
         let found = self.place().newest().await?;
         self.writable(&found)?;
         let marker = self.marker(&found)?;
         if marker.is_some_and(|marker| marker >= self.spec.first_marker()) {
-            return self.fit(&found).map(drop);
+            return self.fit(&found).map(|_| found.number);
         }
         let owner = found.metadata.table.properties().get(OWNER).cloned();
         let files = self.table.planned(&found).await?.len();
@@ -135,12 +147,27 @@ impl IcebergSink {
         let properties: BTreeMap<String, String> = marks(&self.spec, self.spec.first_marker()).into_iter().collect();
         let outcome = if adopt == Adopt::Overwrite {
             let refused = |error: iceberg::Error| TableError::InvalidSpec { reason: error.message().to_owned() };
+            let table = &found.metadata.table;
+            if !table.default_partition_spec().is_unpartitioned() || !table.default_sort_order().is_unsorted() {
+                let reason = format!(
+                    "the table at '{}' is partitioned or sorted by columns that would go: give the view another LOCATION",
+                    self.shown()
+                );
+                return Err(TableError::InvalidSpec { reason });
+            }
             let schema = new_schema(&self.spec.schema, found.metadata.table.last_column_id());
             let schema = schema.map_err(|error| error.told(refused))?;
             let updates = vec![TableUpdate::AddSchema { schema }, TableUpdate::SetCurrentSchema { schema_id: -1 }];
             let planned = self.table.planned(&found).await?;
             let removed = planned.iter().map(|planned| planned.file.name.clone()).collect();
-            let change = Change { operation: Operation::Delete, removed, properties, updates, ..Change::default() };
+            let change = Change {
+                operation: Operation::Delete,
+                removed,
+                properties,
+                updates,
+                spec_id: found.metadata.table.default_partition_spec_id(),
+                ..Change::default()
+            };
             produce::commit(self.place(), &found, change).await?
         } else {
             self.fit(&found)?;
@@ -148,19 +175,14 @@ impl IcebergSink {
             produce::publish(self.place(), &found, updates).await?
         };
         match outcome {
-            Outcome::Committed(found) => self.fit(&found).map(drop),
+            Outcome::Committed(found) => self.fit(&found).map(|_| found.number),
             Outcome::Lost => Err(TableError::Conflict { location: self.shown(), attempts: 1 }),
         }
     }
 
     fn writable(&self, found: &Found) -> Result<(), TableError> {
-        if found.file == self.place().file(found.number) {
-            return Ok(());
-        }
-        Err(TableError::UnfitStorage {
-            location: self.shown(),
-            reason: "it is a table of a catalog, which alone says what its newest metadata is".into(),
-        })
+        let refused = |reason: &str| Err(TableError::UnfitStorage { location: self.shown(), reason: reason.into() });
+        self.place().unwritable(found).map_or(Ok(()), refused)
     }
 
     /// Where each column of the table is in the view.
@@ -221,6 +243,7 @@ impl IcebergSink {
             first: pending.first().map(|staged| staged.epoch).unwrap_or_default(),
             base: None,
             schema: found.metadata.table.current_schema_id(),
+            spec_id: found.metadata.table.default_partition_spec_id(),
             counts: Committed::default(),
         };
         let view = self.spec.sink_id.view();
@@ -309,6 +332,27 @@ impl IcebergSink {
             }
         }
         Ok(())
+    }
+}
+
+impl IcebergSink {
+    /// Forgets snapshots that are not kept, now and then, with their files.
+    async fn clean(&self, found: &Found, needed: &[i64]) -> Result<u64, TableError> {
+        let left =
+            found.metadata.table.properties().get(AUTO_VACUUM).is_some_and(|value| value.eq_ignore_ascii_case("false"));
+        if left || found.number < self.clean_next.load(Ordering::Relaxed) {
+            return Ok(0);
+        }
+        // Before it is tried: what fails is tried again as late as what does not.
+        self.clean_next.store((found.number / CLEAN_EVERY + 1) * CLEAN_EVERY, Ordering::Relaxed);
+        let retention = Retention::of_a_stream(found, SNAPSHOTS_KEPT);
+        let what = Clean { needed: needed.to_vec(), ..Clean::default() };
+        match clean(self.place(), found, self.table.manifests(), &retention, &what).await {
+            Ok(cleaned) => Ok(cleaned.files),
+            // Others were quicker, and there is a next time.
+            Err(TableError::Conflict { .. }) => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -421,6 +465,7 @@ impl TableSink for IcebergSink {
                 pending.first().is_some_and(|staged| staged.epoch == ready.first)
                     && ready.base.is_none_or(|base| base == found.number)
                     && ready.schema == found.metadata.table.current_schema_id()
+                    && ready.spec_id == found.metadata.table.default_partition_spec_id()
             };
             let ready = match prepared.take().filter(fits) {
                 Some(ready) => ready,
@@ -437,6 +482,7 @@ impl TableSink for IcebergSink {
                 removed: ready.removed.clone(),
                 summary: BTreeMap::from([("rivermere.epoch".to_owned(), last.0.to_string())]),
                 properties: BTreeMap::from([(marker_name(&self.spec), last.0.to_string())]),
+                spec_id: ready.spec_id,
                 updates: vec![],
             };
             last_try = Some(Committed { epochs_skipped: skipped as u64, ..ready.counts });
@@ -476,7 +522,7 @@ impl TableSink for IcebergSink {
         Err(TableError::Conflict { location: self.shown(), attempts: MAX_ATTEMPTS })
     }
 
-    async fn maintain(&self, _needed: &[i64]) -> Result<Upkeep, TableError> {
+    async fn maintain(&self, needed: &[i64]) -> Result<Upkeep, TableError> {
         let _turn = self.turn.lock().await;
         let found = self.place().newest().await?;
         let left = found
@@ -492,7 +538,7 @@ impl TableSink for IcebergSink {
             .take(SMALL_FILES_AT_ONCE)
             .collect();
         if left || small.len() <= SMALL_FILES_KEPT {
-            return Ok(Upkeep::default());
+            return Ok(Upkeep { files_compacted: 0, files_removed: self.clean(&found, needed).await? });
         }
         let reading = Reading::new(self.place(), &found);
         let fields = found.metadata.table.current_schema().as_struct().fields().to_vec();
@@ -505,8 +551,13 @@ impl TableSink for IcebergSink {
         }
         let removed: HashSet<String> = small.iter().map(|planned| planned.file.name.clone()).collect();
         let files_compacted = removed.len() as u64;
-        let change =
-            Change { operation: Operation::Replace, added: files.finish().await?, removed, ..Change::default() };
+        let change = Change {
+            operation: Operation::Replace,
+            added: files.finish().await?,
+            removed,
+            spec_id: found.metadata.table.default_partition_spec_id(),
+            ..Change::default()
+        };
         match produce::commit(self.place(), &found, change).await {
             Ok(Outcome::Committed(_)) => Ok(Upkeep { files_compacted, files_removed: 0 }),
             // Others were quicker, and the next time is soon.

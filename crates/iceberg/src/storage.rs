@@ -160,6 +160,8 @@ impl FileWrite for Writer {
 /// Names are made by nobody else: a file that is there already would be ours, of an answer that was lost.
 async fn put_new(store: &Arc<dyn ObjectStore>, path: &Path, bytes: Bytes) -> Result<()> {
     let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-    store.put_opts(path, bytes.into(), options).await.map_err(failed)?;
-    Ok(())
+    match store.put_opts(path, bytes.into(), options).await {
+        Ok(_) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
 }

@@ -46,7 +46,7 @@ impl Version {
 }
 
 /// What a snapshot is called in SQL.
-fn number(snapshot: &Snapshot) -> i64 {
+pub(crate) fn number(snapshot: &Snapshot) -> i64 {
     match snapshot.sequence_number() {
         0 => snapshot.timestamp_ms(),
         sequence => sequence,
@@ -66,6 +66,10 @@ impl IcebergTable {
 
     pub(crate) fn place(&self) -> &Place {
         &self.place
+    }
+
+    pub(crate) fn manifests(&self) -> &Manifests {
+        &self.manifests
     }
 
     /// The data files of the newest snapshot.
@@ -91,13 +95,13 @@ impl IcebergTable {
             version,
             newest: newest.number(),
         };
-        if version == 0 && !newest.found.metadata.table.snapshots().any(|snapshot| snapshot.sequence_number() == 0) {
+        if version == 0 {
             return Ok(Version { found: newest.found, snapshot: None });
         }
         let table = &newest.found.metadata.table;
-        let by_id = table.snapshot_by_id(version);
-        let mut by_number = table.snapshots().filter(|snapshot| number(snapshot) == version);
-        let snapshot = by_id.or_else(|| by_number.next()).cloned().ok_or_else(missing)?;
+        // Numbers first: positions of views are always numbers, whatever ids a writer gives.
+        let by_number = table.snapshots().find(|snapshot| number(snapshot) == version);
+        let snapshot = by_number.or_else(|| table.snapshot_by_id(version)).cloned().ok_or_else(missing)?;
         Ok(Version { found: newest.found.clone(), snapshot: Some(snapshot) })
     }
 
@@ -127,8 +131,7 @@ impl IcebergTable {
             let mut own = schema.as_struct().fields().iter().filter(|own| own.name == *field.name());
             let own = own.next().ok_or_else(|| mismatch(format!("column '{}' is gone", field.name())))?;
             let found = arrow_type(&own.field_type, false);
-            let is_alike = found == *field.data_type() || arrow::compute::can_cast_types(&found, field.data_type());
-            match is_alike && found.is_nested() == field.data_type().is_nested() {
+            match found.equals_datatype(field.data_type()) {
                 true => Ok(own.clone()),
                 false => Err(mismatch(format!("column '{}' is {found} now, not {}", field.name(), field.data_type()))),
             }

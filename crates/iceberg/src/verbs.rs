@@ -1,6 +1,7 @@
 //! Statements as snapshots, or as metadata alone.
 
 use crate::IcebergTable;
+use crate::clean::{Retention, clean};
 use crate::edits::{self, Edited, MergeFailed};
 use crate::place::{Found, Place};
 use crate::produce::{self, Change, Outcome};
@@ -17,7 +18,7 @@ use iceberg::spec::{
     FormatVersion, NestedField, NestedFieldRef, Operation, PrimitiveType, Schema, SnapshotReference, SortOrder,
     TableMetadataBuilder, Transform, Type, UnboundPartitionSpec,
 };
-use rivermere_table::{Done, EditableTable, Location, Table as _, TableError, TableSpec, Verb};
+use rivermere_table::{Done, EditableTable, Location, PartitionField, Table as _, TableError, TableSpec, Verb};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -40,12 +41,23 @@ impl IcebergTable {
         };
         let schema = new_schema(&spec.schema, 0).map_err(|refused| refused.told(failed))?;
         let mut partitions = UnboundPartitionSpec::builder().with_spec_id(0);
-        for column in &spec.partitioned_by {
+        for PartitionField { column, transform } in &spec.partitioned_by {
             let Some(field) = schema.field_by_name(column) else {
                 let reason = format!("there is no column '{column}' to partition by");
                 return Err(TableError::InvalidSpec { reason });
             };
-            partitions = partitions.add_partition_field(field.id, column, Transform::Identity).map_err(failed)?;
+            // As Spark names them.
+            let (name, transform) = match transform {
+                rivermere_table::Transform::Identity => (column.clone(), Transform::Identity),
+                rivermere_table::Transform::Bucket(count) => (format!("{column}_bucket"), Transform::Bucket(*count)),
+                rivermere_table::Transform::Truncate(width) => (format!("{column}_trunc"), Transform::Truncate(*width)),
+                rivermere_table::Transform::Year => (format!("{column}_year"), Transform::Year),
+                rivermere_table::Transform::Month => (format!("{column}_month"), Transform::Month),
+                rivermere_table::Transform::Day => (format!("{column}_day"), Transform::Day),
+                rivermere_table::Transform::Hour => (format!("{column}_hour"), Transform::Hour),
+            };
+            transform.result_type(&field.field_type).map_err(failed)?;
+            partitions = partitions.add_partition_field(field.id, name, transform).map_err(failed)?;
         }
         let mut properties: HashMap<String, String> = spec.properties.iter().cloned().collect();
         let version = match properties.remove("format-version").as_deref() {
@@ -88,11 +100,7 @@ impl IcebergTable {
 
     /// Nothing is written to a table whose newest metadata a catalog decides.
     fn writable(&self, found: &Found, verb: &'static str) -> Result<(), TableError> {
-        if found.file == self.place().file(found.number) {
-            return Ok(());
-        }
-        Err(self
-            .refused(verb, "a catalog says which of its metadata is the newest, so it is changed through that alone"))
+        self.place().unwritable(found).map_or(Ok(()), |reason| Err(self.refused(verb, reason)))
     }
 
     /// Whether a snapshot after `base` is that of a statement.
@@ -108,7 +116,11 @@ impl IcebergTable {
     /// Adds files, again over what others have left meanwhile.
     async fn add(&self, found: Arc<Found>, change: Change, statement: &str) -> Result<Arc<Found>, TableError> {
         let mut found = found;
-        let schema = found.metadata.table.current_schema_id();
+        let shape = |found: &Found| {
+            let table = &found.metadata.table;
+            (table.uuid(), table.current_schema_id(), table.default_partition_spec_id())
+        };
+        let first = shape(&found);
         for _ in 0..ATTEMPTS {
             match produce::commit(self.place(), &found, change.clone()).await {
                 Ok(Outcome::Committed(newest)) => return Ok(newest),
@@ -124,7 +136,7 @@ impl IcebergTable {
             if self.has(&found, statement) {
                 return Ok(found);
             }
-            if found.metadata.table.current_schema_id() != schema {
+            if shape(&found) != first {
                 break;
             }
         }
@@ -287,6 +299,7 @@ impl EditableTable for IcebergTable {
                         operation: Operation::Append,
                         added,
                         summary: operation(statement),
+                        spec_id: found.metadata.table.default_partition_spec_id(),
                         ..Change::default()
                     };
                     self.add(found, change, statement).await?;
@@ -303,6 +316,7 @@ impl EditableTable for IcebergTable {
                         added,
                         removed,
                         summary: operation(statement),
+                        spec_id: found.metadata.table.default_partition_spec_id(),
                         ..Change::default()
                     };
                     self.change(&found, change, statement).await?;
@@ -398,7 +412,26 @@ impl EditableTable for IcebergTable {
                 done = self.edited(&found, edited, Operation::Replace, statement).await?;
                 done.rows = None;
             }
-            Verb::Compact { .. } | Verb::Clean(_) | Verb::AddConstraint { .. } | Verb::DropConstraint { .. } => {
+            Verb::Clean(what) => {
+                let own = Retention::of(&found);
+                let asked = match what.retain_hours {
+                    Some(hours) => i64::try_from(hours).ok().and_then(|hours| hours.checked_mul(3_600_000)),
+                    None => Some(own.age_ms),
+                };
+                let age_ms = asked.ok_or_else(|| self.refused(name, "that is too long"))?;
+                if age_ms < own.age_ms {
+                    let reason = format!(
+                        "the table keeps snapshots for {} hours, which readers of older ones count on; to keep them for less \
+                         time, set its property history.expire.max-snapshot-age-ms",
+                        own.age_ms / 3_600_000
+                    );
+                    return Err(self.refused(name, reason));
+                }
+                let retention = Retention { age_ms, ..own };
+                let cleaned = clean(self.place(), &found, self.manifests(), &retention, &what).await?;
+                done.figures = vec![("files_removed", cleaned.files), ("snapshots_removed", cleaned.snapshots)];
+            }
+            Verb::Compact { .. } | Verb::AddConstraint { .. } | Verb::DropConstraint { .. } => {
                 return Err(self.refused(name, "this is not done to Iceberg tables yet"));
             }
         }
@@ -431,6 +464,7 @@ impl IcebergTable {
             added: edited.added,
             removed: edited.removed,
             summary: self::operation(statement),
+            spec_id: found.metadata.table.default_partition_spec_id(),
             ..Change::default()
         };
         self.change(found, change, statement).await?;

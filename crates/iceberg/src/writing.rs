@@ -4,7 +4,7 @@ use crate::place::{Found, Place};
 use crate::types::{arrow_field, to_bytes};
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{CastOptions, cast_with_options, take_record_batch};
-use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema as ArrowSchema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::ScalarValue;
@@ -29,6 +29,8 @@ use std::sync::Arc;
 const TARGET_BYTES: usize = 32 * 1024 * 1024;
 /// Partitions that are written at the same time; with more, the largest are closed.
 const OPEN_FILES: usize = 64;
+/// Bytes of all files that are being written.
+const HELD_BYTES: usize = 256 * 1024 * 1024;
 /// Rows of a row group at most.
 const GROUP_ROWS: usize = 256 * 1024;
 /// Letters of a bound.
@@ -84,6 +86,14 @@ impl<'a> Files<'a> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
+        let is_same = |(given, own): (&FieldRef, &FieldRef)| given.name() == own.name();
+        let given = batch.schema();
+        if given.fields().len() != self.schema.fields().len()
+            || !given.fields().iter().zip(self.schema.fields()).all(is_same)
+        {
+            // They were planned over columns that the table has no more: whoever planned them does it anew.
+            return Err(TableError::Conflict { location: self.place.location.to_string(), attempts: 1 });
+        }
         let options = CastOptions { safe: false, ..CastOptions::default() };
         let columns = batch.columns().iter().zip(self.schema.fields()).map(|(column, field)| {
             cast_with_options(column, field.data_type(), &options).map_err(|error| self.value(field.name(), error))
@@ -110,12 +120,17 @@ impl<'a> Files<'a> {
                 self.close(&key).await?;
             }
         }
-        while self.open.len() > OPEN_FILES {
-            let largest = self.open.iter().max_by_key(|(_, open)| open.writer.in_progress_rows());
+        while self.open.len() > OPEN_FILES || self.held() > HELD_BYTES {
+            let largest =
+                self.open.iter().max_by_key(|(_, open)| open.writer.bytes_written() + open.writer.in_progress_size());
             let Some(key) = largest.map(|(key, _)| key.clone()) else { break };
             self.close(&key).await?;
         }
         Ok(())
+    }
+
+    fn held(&self) -> usize {
+        self.open.values().map(|open| open.writer.bytes_written() + open.writer.in_progress_size()).sum()
     }
 
     /// All files, which are durable; not until they are in a snapshot is there anything to be seen of them.
@@ -156,7 +171,11 @@ impl<'a> Files<'a> {
         let file = file.build().map_err(|error| self.failed(error))?;
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         let put = self.place.location.store().put_opts(&path, bytes.into(), options).await;
-        put.map_err(|error| self.failed(error))?;
+        match put {
+            // The name is nobody else's: it is there since an attempt whose answer was lost.
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
+            Err(error) => return Err(self.failed(error)),
+        }
         self.done.push(file);
         Ok(())
     }
@@ -248,7 +267,7 @@ fn folder_of(path: &str) -> String {
 fn figures(metadata: &ParquetMetaData, schema: &Schema) -> DataFileBuilder {
     let (mut sizes, mut values, mut nulls) = (HashMap::new(), HashMap::new(), HashMap::new());
     let (mut lower, mut upper) = (HashMap::<i32, Datum>::new(), HashMap::<i32, Datum>::new());
-    let mut unbounded = vec![];
+    let (mut unbounded, mut unknown) = (vec![], vec![]);
     for column in metadata.row_groups().iter().flat_map(|group| group.columns()) {
         let info = column.column_descr().self_type().get_basic_info();
         if !info.has_id() {
@@ -258,7 +277,10 @@ fn figures(metadata: &ParquetMetaData, schema: &Schema) -> DataFileBuilder {
         *sizes.entry(id).or_insert(0) += u64::try_from(column.compressed_size()).unwrap_or_default();
         let Some(field) = schema.as_struct().field_by_id(id) else { continue };
         *values.entry(id).or_insert(0) += u64::try_from(column.num_values()).unwrap_or_default();
-        let Some(statistics) = column.statistics() else { continue };
+        let Some(statistics) = column.statistics() else {
+            unknown.push(id);
+            continue;
+        };
         *nulls.entry(id).or_insert(0) += statistics.null_count_opt().unwrap_or(0);
         let all_null = statistics.null_count_opt() == u64::try_from(column.num_values()).ok();
         match bounds(statistics, &field.field_type) {
@@ -273,13 +295,12 @@ fn figures(metadata: &ParquetMetaData, schema: &Schema) -> DataFileBuilder {
                 }
             }
             None if all_null => {}
-            None => {
-                lower.remove(&id);
-                unbounded.push(id);
-            }
+            None => unknown.push(id),
         }
     }
-    unbounded.iter().for_each(|id| _ = upper.remove(id));
+    unbounded.iter().chain(&unknown).for_each(|id| _ = upper.remove(id));
+    unknown.iter().for_each(|id| _ = lower.remove(id));
+    unknown.iter().for_each(|id| _ = nulls.remove(id));
     let mut file = DataFileBuilder::default();
     file.record_count(u64::try_from(metadata.file_metadata().num_rows()).unwrap_or_default())
         .column_sizes(sizes)

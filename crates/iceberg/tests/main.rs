@@ -3,5 +3,6 @@
 mod acceptance;
 #[path = "../../delta/tests/expected.rs"]
 mod expected;
+mod spark;
 mod verbs;
 mod world;

@@ -5,10 +5,10 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt as _;
-use object_store::ObjectStore;
+use object_store::{ObjectStore, ObjectStoreExt as _};
 use rivermere_iceberg::IcebergTable;
 use rivermere_sim::{BreakingStore, Failure};
-use rivermere_table::{Done, EditableTable, Table, TableError, TableSpec, Verb};
+use rivermere_table::{Clean, Done, EditableTable, Location, Table, TableError, TableSpec, Verb};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,23 +21,27 @@ fn columns() -> SchemaRef {
 }
 
 async fn created(store: &Arc<dyn ObjectStore>, partitioned_by: &[&str], version: &str) -> IcebergTable {
+    created_at(location(store), partitioned_by, version).await
+}
+
+pub async fn created_at(place: Location, partitioned_by: &[&str], version: &str) -> IcebergTable {
     let spec = TableSpec {
         schema: columns(),
-        partitioned_by: partitioned_by.iter().map(|column| (*column).to_string()).collect(),
+        partitioned_by: partitioned_by.iter().map(|column| (*column).into()).collect(),
         properties: vec![("format-version".into(), version.into()), ("owner".into(), "us".into())],
     };
-    IcebergTable::create(location(store), &spec).await.unwrap()
+    IcebergTable::create(place, &spec).await.unwrap()
 }
 
 /// Plain and partitioned, of both versions that are made.
-const KINDS: [(&[&str], &str); 4] = [(&[], "2"), (&["place"], "2"), (&[], "3"), (&["place"], "3")];
+pub const KINDS: [(&[&str], &str); 4] = [(&[], "2"), (&["place"], "2"), (&[], "3"), (&["place"], "3")];
 
-async fn plan(session: &SessionContext, sql: &str) -> LogicalPlan {
+pub async fn plan(session: &SessionContext, sql: &str) -> LogicalPlan {
     session.sql(sql).await.unwrap().into_unoptimized_plan()
 }
 
 /// As a statement does it: again over the newest version when another writer was quicker.
-async fn apply_with(session: &SessionContext, table: &IcebergTable, verb: Verb) -> Result<Done, TableError> {
+pub async fn apply_with(session: &SessionContext, table: &IcebergTable, verb: Verb) -> Result<Done, TableError> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let statement = format!("statement {}", NEXT.fetch_add(1, Ordering::Relaxed));
     loop {
@@ -49,22 +53,29 @@ async fn apply_with(session: &SessionContext, table: &IcebergTable, verb: Verb) 
     }
 }
 
-async fn apply(table: &IcebergTable, verb: Verb) -> Result<Done, TableError> {
+pub async fn apply(table: &IcebergTable, verb: Verb) -> Result<Done, TableError> {
     apply_with(&SessionContext::new(), table, verb).await
 }
 
-async fn insert(table: &IcebergTable, rows: &str) -> Result<Done, TableError> {
+pub async fn insert(table: &IcebergTable, rows: &str) -> Result<Done, TableError> {
     let session = SessionContext::new();
     let sql = format!("SELECT CAST(k AS INT) AS key, v AS value, p AS place FROM (VALUES {rows}) AS t(k, v, p)");
     let rows = plan(&session, &sql).await;
     apply_with(&session, table, Verb::Append(rows)).await
 }
 
-fn delete(condition: &str) -> Verb {
+/// Adds the rows of a query whose columns are the table's.
+pub async fn insert_into(table: &IcebergTable, sql: &str) {
+    let session = SessionContext::new();
+    let rows = plan(&session, sql).await;
+    apply_with(&session, table, Verb::Append(rows)).await.unwrap();
+}
+
+pub fn delete(condition: &str) -> Verb {
     Verb::Delete { condition: Some(condition.to_string()) }
 }
 
-fn set(column: &str, value: &str, condition: Option<&str>) -> Verb {
+pub fn set(column: &str, value: &str, condition: Option<&str>) -> Verb {
     Verb::Update { assignments: vec![(column.into(), value.into())], condition: condition.map(str::to_string) }
 }
 
@@ -234,4 +245,138 @@ async fn a_statement_is_done_once_whatever_write_fails() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_that_are_not_kept_go_with_the_files_that_they_alone_need() {
+    for (partitioned_by, version) in KINDS {
+        let store = memory();
+        let table = created(&store, partitioned_by, version).await;
+        let clean = |what: Clean| Verb::Clean(what);
+        insert(&table, "(1, 'a', 'n'), (2, 'b', 's')").await.unwrap();
+        apply(&table, set("value", "\"value\" || '!'", Some("\"key\" = 1"))).await.unwrap();
+        insert(&table, "(3, 'c', 'n')").await.unwrap();
+        apply(&table, delete("\"key\" = 2")).await.unwrap();
+        // Young snapshots stay, and for less time than the table says nothing is kept.
+        let done = apply(&table, clean(Clean { everything: true, ..Clean::default() })).await.unwrap();
+        assert_eq!(done.figures, [("files_removed", 0), ("snapshots_removed", 0)]);
+        let refused = apply(&table, clean(Clean { retain_hours: Some(1), ..Clean::default() })).await.unwrap_err();
+        assert!(refused.to_string().contains("history.expire.max-snapshot-age-ms"), "{refused}");
+        let age = ("history.expire.max-snapshot-age-ms".to_string(), "0".to_string());
+        apply(&table, Verb::SetProperties(vec![age])).await.unwrap();
+        // A file that nobody ever named, of a writer that did not come to its commit.
+        let stray = location(&store).path().clone().join("data").join("stray.parquet");
+        store.put(&stray, "x".into()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        let dry = apply(&table, clean(Clean { dry_run: true, needed: vec![1], ..Clean::default() })).await.unwrap();
+        let done = apply(&table, clean(Clean { needed: vec![1], ..Clean::default() })).await.unwrap();
+        assert_eq!(done.figures, dry.figures);
+        assert!(done.figures.contains(&("snapshots_removed", 2)), "{done:?}");
+        assert_eq!(rows_at(&store, Some(1)).await, ["1=a=n", "2=b=s"], "somebody reads on from there");
+        let columns = table.schema().await.unwrap();
+        let changes: Vec<_> = table.changes(Some(1), 4, &columns).await.unwrap().try_collect().await.unwrap();
+        assert!(!changes.is_empty());
+        assert_eq!(rows(&store).await, ["1=a!=n", "3=c=n"]);
+        let gone = IcebergTable::open(location(&store)).await.unwrap().scan(Some(2)).await.unwrap_err();
+        assert!(gone.to_string().starts_with("RM-5015"), "{gone}");
+        store.head(&stray).await.unwrap();
+        apply(&table, clean(Clean { everything: true, ..Clean::default() })).await.unwrap();
+        store.head(&stray).await.unwrap_err();
+        assert_eq!(rows(&store).await, ["1=a!=n", "3=c=n"]);
+        // What is left is what the newest snapshot needs, and metadata.
+        let files: Vec<_> = store.list(None).try_collect::<Vec<_>>().await.unwrap();
+        let data = files.iter().filter(|file| file.location.as_ref().ends_with(".parquet")).count();
+        let lists = files.iter().filter(|file| file.location.filename().unwrap().starts_with("snap-")).count();
+        assert_eq!((data, lists), (2, 1));
+        let again = apply(&table, clean(Clean::default())).await.unwrap();
+        assert_eq!(again.figures, [("files_removed", 0), ("snapshots_removed", 0)]);
+    }
+}
+
+/// Whoever saw metadata that is removed meanwhile finds the newest all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_slept_for_long_finds_the_newest_metadata() {
+    let store = memory();
+    let table = created(&store, &[], "2").await;
+    let sleeper = IcebergTable::open(location(&store)).await.unwrap();
+    insert(&table, "(1, 'a', 'n')").await.unwrap();
+    let kept = ("write.metadata.previous-versions-max".to_string(), "2".to_string());
+    apply(&table, Verb::SetProperties(vec![kept])).await.unwrap();
+    for key in 2..8 {
+        insert(&table, &format!("({key}, 'a', 'n')")).await.unwrap();
+    }
+    let done = apply(&table, Verb::Clean(Clean::default())).await.unwrap();
+    assert_eq!(done.figures, [("files_removed", 6), ("snapshots_removed", 0)]);
+    assert_eq!(sleeper.version().await.unwrap(), 7);
+    insert(&sleeper, "(8, 'a', 'n')").await.unwrap();
+    assert_eq!(rows(&store).await.len(), 8);
+}
+
+/// Columns that change while rows are on their way: none is written under another's name.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_were_planned_over_other_columns_are_planned_anew() {
+    let store = memory();
+    let table = created(&store, &[], "2").await;
+    let session = SessionContext::new();
+    let row = plan(&session, "SELECT CAST(1 AS INT) AS key, 'a' AS value, 'n' AS place").await;
+    let base = table.version().await.unwrap();
+    let other = IcebergTable::open(location(&store)).await.unwrap();
+    apply(&other, Verb::DropColumn("value".into())).await.unwrap();
+    for verb in [Verb::Append(row.clone()), Verb::Overwrite(row)] {
+        let refused = table.apply(&session.state(), base, "one", verb).await.unwrap_err();
+        assert!(matches!(refused, TableError::Conflict { .. }), "{refused}");
+    }
+    assert_eq!(rows(&store).await.len(), 0);
+}
+
+/// A column that was made wider is told to whoever follows by its old type, and is not cut to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wider_column_is_told_to_whoever_follows() {
+    let store = memory();
+    let table = created(&store, &[], "2").await;
+    insert(&table, "(1, 'a', 'n')").await.unwrap();
+    let before = table.schema().await.unwrap();
+    apply(&table, Verb::WidenColumn { column: "key".into(), to: DataType::Int64 }).await.unwrap();
+    insert_into(&table, "SELECT 5000000000 AS key, 'b' AS value, 'n' AS place").await;
+    let told = table.changes(Some(1), 2, &before).await.err().expect("its type is another one").to_string();
+    assert!(told.starts_with("RM-5006") && told.contains("'key' is Int64 now"), "{told}");
+}
+
+/// Another table at the place, with as many versions of its metadata.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_was_made_anew_is_another() {
+    let store = memory();
+    let table = created(&store, &[], "2").await;
+    insert(&table, "(1, 'a', 'n')").await.unwrap();
+    let id = table.id(1).await.unwrap();
+    let files: Vec<_> = store.list(None).try_collect::<Vec<_>>().await.unwrap();
+    for file in files {
+        store.delete(&file.location).await.unwrap();
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    let anew = created(&store, &[], "2").await;
+    insert(&anew, "(2, 'b', 's')").await.unwrap();
+    assert_ne!(table.id(1).await.unwrap(), id);
+    insert(&table, "(3, 'c', 's')").await.unwrap();
+    assert_eq!(rows(&store).await, ["2=b=s", "3=c=s"]);
+}
+
+/// Others compress what we write plainly: their commit is seen, and not written over.
+#[tokio::test(flavor = "multi_thread")]
+async fn metadata_that_another_writer_compresses_is_followed_and_not_written_over() {
+    let store = memory();
+    let table = created(&store, &[], "2").await;
+    insert(&table, "(1, 'a', 'n')").await.unwrap();
+    let metadata = location(&store).path().clone().join("metadata");
+    let newest = store.get(&metadata.clone().join("v2.metadata.json")).await.unwrap().bytes().await.unwrap();
+    let text = String::from_utf8(newest.to_vec()).unwrap().replace("\"owner\":\"us\"", "\"owner\":\"them\"");
+    let packed = {
+        let mut encoder = flate2::write::GzEncoder::new(vec![], flate2::Compression::default());
+        std::io::Write::write_all(&mut encoder, text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    store.put(&metadata.join("v3.gz.metadata.json"), packed.into()).await.unwrap();
+    let refused = insert(&table, "(2, 'b', 's')").await.unwrap_err().to_string();
+    assert!(refused.contains("compressed"), "{refused}");
+    assert_eq!(rows(&store).await, ["1=a=n"]);
 }

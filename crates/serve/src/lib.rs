@@ -49,8 +49,9 @@ pub use dashboards::{Chart, Dashboard, DashboardError, Panel};
 pub use endpoint::{Endpoint, router};
 pub use limits::Limits;
 pub use platform::{
-    Addresses, ChangeFeed, ChangeId, ChangeIdError, ColumnInfo, FeedStart, NodeKind, NodeStatus, Platform, ProblemKind,
-    RunState, SinkStatus, Snapshot, SqlOutput, SqlProblem, Status, ViewChange, ViewInfo, WatermarkStatus,
+    Addresses, CatalogAsk, CatalogRefusal, ChangeFeed, ChangeId, ChangeIdError, ColumnInfo, FeedStart, NodeKind,
+    NodeStatus, Platform, ProblemKind, RunState, SinkStatus, Snapshot, SqlOutput, SqlProblem, Status, ViewChange,
+    ViewInfo, WatermarkStatus,
 };
 pub use problem::ServeError;
 pub use rows::{RowFormat, write_rows};

@@ -11,6 +11,7 @@ use datafusion::prelude::SessionContext;
 use futures::future::BoxFuture;
 use rivermere_base::{Changes, Code};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -44,6 +45,32 @@ pub trait Platform: Send + Sync + 'static {
     /// Appends records to one partition of a topic. Resolves to the partition and the offset of the first record, after
     /// the records are durable.
     fn append(&self, topic: String, values: Vec<Bytes>) -> BoxFuture<'static, Result<(i32, i64), SqlProblem>>;
+
+    /// The Iceberg tables, as a REST catalog has them: names as an array, or a table as `LoadTableResult`.
+    fn iceberg(&self, ask: CatalogAsk) -> BoxFuture<'static, Result<Value, CatalogRefusal>>;
+}
+
+/// What is asked of the catalog of Iceberg tables.
+#[derive(Clone, Debug)]
+pub enum CatalogAsk {
+    Tables,
+    Load(String),
+    /// A table, and the `CommitTableRequest` as it came.
+    Commit(String, Bytes),
+}
+
+/// Why the catalog does not do what is asked, with a text for people.
+#[derive(Clone, Debug)]
+pub enum CatalogRefusal {
+    NoNamespace(String),
+    NoTable(String),
+    Invalid(String),
+    Forbidden(String),
+    /// What a commit requires is not so any more.
+    Conflict(String),
+    /// Whether a commit was made is not known.
+    Unknown(String),
+    Failed(String),
 }
 
 /// A moment in the life of the change feed: written `generation.epoch.step`, ordered in time.

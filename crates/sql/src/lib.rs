@@ -44,8 +44,8 @@ pub use explain::explain_streaming;
 pub use functions::register_functions;
 pub use parse::{
     Alteration, AsOf, CreateExternal, CreateTable, CreateView, Emit, Insert, LakeStatement, LakeVerb, Merge,
-    MergeClause, MergeDo, MergeWhen, ObjectKind, Parsed, Script, Show, Statement, StoredAs, TABLE_AS_OF, Target,
-    columns_of, data_type_of, expression_text, normalised, query_relations, timestamp_us,
+    MergeClause, MergeDo, MergeWhen, ObjectKind, Parsed, PartitionBy, Script, Show, Statement, StoredAs, TABLE_AS_OF,
+    Target, columns_of, data_type_of, expression_text, normalised, query_relations, timestamp_us,
 };
 pub use plan::{LATENESS_COLUMN, Plan, Planner, RelationProvider};
 pub use properties::{

@@ -21,4 +21,4 @@ pub use contract::{
 };
 pub use error::TableError;
 pub use location::Location;
-pub use verbs::{Clean, Done, EditableTable, MergeClause, MergeVerb, TableSpec, Verb};
+pub use verbs::{Clean, Done, EditableTable, MergeClause, MergeVerb, PartitionField, TableSpec, Transform, Verb};

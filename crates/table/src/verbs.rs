@@ -13,10 +13,37 @@ use datafusion::logical_expr::LogicalPlan;
 #[derive(Clone, Debug)]
 pub struct TableSpec {
     pub schema: SchemaRef,
-    /// Columns whose values are folders; none of them may be the only column.
-    pub partitioned_by: Vec<String>,
+    /// Nothing for a table that is not partitioned.
+    pub partitioned_by: Vec<PartitionField>,
     /// Properties in the words of the format.
     pub properties: Vec<(String, String)>,
+}
+
+/// What a table is partitioned by: the values of a column, or what a transform makes of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartitionField {
+    pub column: String,
+    pub transform: Transform,
+}
+
+impl From<&str> for PartitionField {
+    fn from(column: &str) -> Self {
+        Self { column: column.to_owned(), transform: Transform::Identity }
+    }
+}
+
+/// Iceberg spec, "Partition Transforms". Formats without them refuse all but the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transform {
+    Identity,
+    /// A hash, modulo a number.
+    Bucket(u32),
+    /// So many letters of a text; a number rounded down to a multiple.
+    Truncate(u32),
+    Year,
+    Month,
+    Day,
+    Hour,
 }
 
 /// One change of a table. Each is one commit, or none when there is nothing to do.

@@ -75,12 +75,22 @@ impl Lake {
         place(one) == place(other)
     }
 
+    /// Whether two texts may name the same place, by whatever scheme and host: what must be spared rather too often.
+    pub(super) fn may_be_same(&self, one: &str, other: &str) -> bool {
+        match (self.place(one), self.place(other)) {
+            (Ok(Place::Storage(one)), Ok(Place::Storage(other))) => {
+                one.scheme() == other.scheme() && one.path() == other.path()
+            }
+            _ => self.is_same(one, other),
+        }
+    }
+
     /// The versions of a stored view's table from which views read on.
     pub(super) fn needed(&self, lakes: &Lakes) -> Box<NeededVersions> {
         let (lake, lakes) = (self.clone(), lakes.clone());
         Box::new(move |view| {
             let own = Self::path_of(view);
-            lakes.needed(|place| lake.is_same(place, &own))
+            lakes.needed(|place| lake.may_be_same(place, &own))
         })
     }
 
@@ -223,6 +233,11 @@ impl Lake {
             LakeFormat::Delta => Arc::new(DeltaTable::open(location).await?),
             LakeFormat::Iceberg => Arc::new(IcebergTable::open(location).await?),
         })
+    }
+
+    /// An Iceberg table, for its catalog.
+    pub(super) async fn iceberg(&self, location: &str) -> Result<IcebergTable, TableError> {
+        IcebergTable::open(self.location_of(location)?).await
     }
 
     /// Makes a table.

@@ -13,9 +13,12 @@ use rivermere_base::Code;
 use rivermere_serve::{ProblemKind, SqlOutput, SqlProblem};
 use rivermere_sql::{
     Alteration, AsOf, CreateExternal, ExternalTable, Insert, LakePlace, LakeStatement, LakeVerb, Merge, MergeDo,
-    MergeWhen, Parsed, Script, SqlError, Statement, Target, ViewDefinition, expression_text, suggestion, timestamp_us,
+    MergeWhen, Parsed, PartitionBy, Script, SqlError, Statement, Target, ViewDefinition, expression_text, suggestion,
+    timestamp_us,
 };
-use rivermere_table::{Clean, Done, EditableTable, MergeClause, MergeVerb, TableError, TableSpec, Verb};
+use rivermere_table::{
+    Clean, Done, EditableTable, MergeClause, MergeVerb, PartitionField, TableError, TableSpec, Transform, Verb,
+};
 use std::sync::Arc;
 
 /// Versions that DESCRIBE HISTORY shows when it is not told how many.
@@ -53,12 +56,7 @@ pub(super) async fn run(
 /// What is done to a table.
 enum Work<'a> {
     Verb(&'a LakeVerb),
-    Insert {
-        insert: &'a Insert,
-        /// The columns that its rows have, in their order.
-        names: Vec<String>,
-        schema: SchemaRef,
-    },
+    Insert(&'a Insert),
 }
 
 /// Does it over the newest version, and again when another writer was quicker: what it reads is planned anew each time.
@@ -76,14 +74,17 @@ async fn applied(
         let session = running.new_session().map_err(datafusion_problem)?;
         let verb = match work {
             Work::Verb(verb) => planned(running, found, table, verb, parsed).await?,
-            Work::Insert { insert, names, schema } => {
+            Work::Insert(insert) => {
+                // The table's columns of now: another writer may have changed them since the last attempt.
+                let schema = table.schema().await.map_err(told)?;
+                let names = inserted(insert, &schema, found)?;
                 let plan = plan_query(running, &session, &insert.query, parsed).await?;
                 let width = plan.schema().fields().len();
                 if width != names.len() {
                     let message = format!("{width} values for the {} columns of '{}'", names.len(), found.name);
                     return Err(problem(SqlError::new(Code(7027), message).at(parsed.location.clone())));
                 }
-                let rows = in_table_order(plan, names, schema)?;
+                let rows = in_table_order(plan, &names, &schema)?;
                 if insert.overwrite { Verb::Overwrite(rows) } else { Verb::Append(rows) }
             }
         };
@@ -130,7 +131,7 @@ async fn planned(
             }
         }
         LakeVerb::Vacuum { full, retain_hours, dry_run } => {
-            let needed = running.lakes.needed(|place| running.lake.is_same(place, &found.place.location));
+            let needed = running.lakes.needed(|place| running.lake.may_be_same(place, &found.place.location));
             Verb::Clean(Clean { everything: *full, retain_hours: *retain_hours, dry_run: *dry_run, needed })
         }
         LakeVerb::Restore { to } => Verb::Restore { version: version(table, to).await? },
@@ -142,19 +143,23 @@ async fn planned(
 pub(super) async fn insert(running: &Arc<Running>, insert: &Insert, parsed: &Parsed) -> Result<SqlOutput, SqlProblem> {
     let found = find(running, &insert.table)?;
     let table = open(running, &found, true).await?;
-    let schema = table.schema().await.map_err(told)?;
-    let names = match insert.columns.as_slice() {
+    applied(running, &found, table.as_ref(), &Work::Insert(insert), parsed).await
+}
+
+/// The columns that the rows of an insert have, in their order.
+fn inserted(insert: &Insert, schema: &SchemaRef, found: &Found) -> Result<Vec<String>, SqlProblem> {
+    let names: Vec<String> = match insert.columns.as_slice() {
         [] => schema.fields().iter().map(|field| field.name().clone()).collect(),
         given => {
             let field = |column: &Ident| {
                 let column = rivermere_sql::normalised(column);
-                known(&schema, &column.value, &found.name).map(|field| field.name().clone())
+                known(schema, &column.value, &found.name).map(|field| field.name().clone())
             };
-            given.iter().map(field).collect::<Result<Vec<_>, _>>()?
+            given.iter().map(field).collect::<Result<_, _>>()?
         }
     };
     once_each(names.iter().map(String::as_str))?;
-    applied(running, &found, table.as_ref(), &Work::Insert { insert, names, schema }, parsed).await
+    Ok(names)
 }
 
 /// Refuses a column that is named twice.
@@ -194,7 +199,7 @@ pub(super) async fn ensure(lake: &Lake, create: &CreateExternal, parsed: &Parsed
             let pair = |(name, value, _): &(String, String, _)| (name.clone(), value.clone());
             let spec = TableSpec {
                 schema,
-                partitioned_by: create.partitioned_by.iter().map(|column| column.value.clone()).collect(),
+                partitioned_by: create.partitioned_by.iter().map(partition_field).collect::<Result<_, _>>()?,
                 properties: create.properties.iter().map(pair).collect(),
             };
             lake.create(&create.place, &spec).await.map_err(told)?
@@ -219,6 +224,27 @@ pub(super) async fn ensure(lake: &Lake, create: &CreateExternal, parsed: &Parsed
         }
     }
     Ok(create.define(parsed, Some(table.schema().await.map_err(told)?)))
+}
+
+/// What a statement says a table is partitioned by.
+fn partition_field(by: &PartitionBy) -> Result<PartitionField, SqlProblem> {
+    let column = by.column.value.clone();
+    let Some((name, number)) = &by.transform else { return Ok(PartitionField::from(column.as_str())) };
+    let transform = match (name.value.to_lowercase().trim_end_matches('s'), number) {
+        ("bucket", Some(count)) if *count > 0 => Transform::Bucket(*count),
+        ("truncate", Some(width)) if *width > 0 => Transform::Truncate(*width),
+        ("year", None) => Transform::Year,
+        ("month", None) => Transform::Month,
+        ("day", None) => Transform::Day,
+        ("hour", None) => Transform::Hour,
+        _ => {
+            let hint =
+                "bucket(n, column), truncate(n, column), years(column), months(column), days(column), hours(column)";
+            let message = format!("nothing is partitioned by {}(…{column})", name.value);
+            return Err(SqlProblem::new(Code(3002), message).with_hint(hint));
+        }
+    };
+    Ok(PartitionField { column, transform })
 }
 
 fn find(running: &Running, target: &Target) -> Result<Found, SqlProblem> {

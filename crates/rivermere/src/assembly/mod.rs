@@ -2,6 +2,7 @@
 //! and for tests.
 
 mod commands;
+mod iceberg_catalog;
 mod instance;
 mod lake;
 mod lake_changes;

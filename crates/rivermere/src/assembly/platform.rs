@@ -1,6 +1,7 @@
 //! The running platform as the serving room sees it.
 
 use super::commands;
+use super::iceberg_catalog;
 use super::lake::Lake;
 use super::views::{Publisher, Views, served};
 use crate::{Problem, Project, memory};
@@ -13,8 +14,8 @@ use rivermere_base::{Code, Doors, PartitionId, TopicName};
 use rivermere_batch::{Catalog, Query};
 use rivermere_log::{Log, TopicOptions, records};
 use rivermere_serve::{
-    Addresses, ChangeFeed, ChangeId, ColumnInfo, Dashboard, NodeKind, NodeStatus, Platform, ProblemKind, RunState,
-    SinkStatus, Snapshot, SqlOutput, SqlProblem, Status, ViewInfo, WatermarkStatus, dashboards,
+    Addresses, CatalogAsk, CatalogRefusal, ChangeFeed, ChangeId, ColumnInfo, Dashboard, NodeKind, NodeStatus, Platform,
+    ProblemKind, RunState, SinkStatus, Snapshot, SqlOutput, SqlProblem, Status, ViewInfo, WatermarkStatus, dashboards,
 };
 use rivermere_sql::{Connector, ExternalTable, LakePlace, Planner, TableDefinition, ViewDefinition};
 use rivermere_stream::Lakes;
@@ -410,6 +411,16 @@ impl Platform for Running {
         let log = self.log.clone();
         let now_ms = self.doors.clock.now_ms();
         Box::pin(async move { append(&log, &topic, values, now_ms).await })
+    }
+
+    fn iceberg(&self, ask: CatalogAsk) -> BoxFuture<'static, Result<serde_json::Value, CatalogRefusal>> {
+        let running = self.me.upgrade();
+        Box::pin(async move {
+            match running {
+                Some(running) => iceberg_catalog::answer(running, ask).await,
+                None => Err(CatalogRefusal::Failed("the platform is stopping".into())),
+            }
+        })
     }
 }
 

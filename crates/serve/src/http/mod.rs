@@ -6,6 +6,7 @@
 //! | `GET /v1/views/NAME/changes`, `GET /v1/status/stream`, `GET /v1/dashboards/stream` | [`streams`], `push/` |
 //! | `POST /v1/topics/NAME/records` | [`topics`] |
 //! | `POST /v1/sql` | [`sql`] |
+//! | `/iceberg/v1/…`, a REST catalog | [`iceberg`] |
 //! | `GET /v1/status`, `GET /v1/dashboards`, `/metrics`, `/healthz`, `/readyz` | [`status`] |
 //! | everything else | `pages` |
 //!
@@ -14,6 +15,7 @@
 
 mod answer;
 mod connections;
+mod iceberg;
 mod negotiate;
 mod safety;
 mod sql;
@@ -56,6 +58,15 @@ pub(crate) fn router(shared: Arc<Shared>, shutdown: Shutdown) -> Router {
         .route("/v1/status/stream", get(streams::status))
         .route("/v1/dashboards", get(status::dashboards))
         .route("/v1/dashboards/stream", get(streams::dashboards))
+        .route("/iceberg/v1/config", get(iceberg::config))
+        .route("/iceberg/v1/namespaces", get(iceberg::namespaces))
+        .route("/iceberg/v1/namespaces/{namespace}", get(iceberg::namespace))
+        .route("/iceberg/v1/namespaces/{namespace}/tables", get(iceberg::tables))
+        .route(
+            "/iceberg/v1/namespaces/{namespace}/tables/{table}",
+            get(iceberg::load).head(iceberg::exists).post(iceberg::commit),
+        )
+        .route("/iceberg/v1/namespaces/{namespace}/tables/{table}/metrics", post(iceberg::metrics))
         .route("/metrics", get(status::metrics))
         .route("/healthz", get(status::healthy))
         .route("/readyz", get(status::ready))

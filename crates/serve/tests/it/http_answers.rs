@@ -256,3 +256,28 @@ fn pages_are_compressed_tagged_and_have_heads() {
     let head = request(running.http, "HEAD", "/v1/views/totals", &[], b"");
     assert_eq!((head.status, head.headers["content-type"].as_str()), (200, "application/json"));
 }
+
+#[test]
+fn the_catalog_of_iceberg_tables_says_what_clients_expect() {
+    let running = Running::start();
+    let config = get(running.http, "/iceberg/v1/config").json();
+    assert!(config["endpoints"].as_array().unwrap().len() > 5, "{config}");
+    assert_eq!(get(running.http, "/iceberg/v1/namespaces").json(), json!({"namespaces": [["public"]]}));
+    let tables = get(running.http, "/iceberg/v1/namespaces/public/tables").json();
+    assert_eq!(tables, json!({"identifiers": [{"namespace": ["public"], "name": "stock"}]}));
+    let loaded = get(running.http, "/iceberg/v1/namespaces/public/tables/stock").json();
+    assert_eq!(loaded["metadata-location"], "file:///stock/v1.metadata.json");
+    for (path, status, kind) in [
+        ("/iceberg/v1/namespaces/other", 404, "NoSuchNamespaceException"),
+        ("/iceberg/v1/namespaces/other/tables", 404, "NoSuchNamespaceException"),
+        ("/iceberg/v1/namespaces/public/tables/nothing", 404, "NoSuchTableException"),
+    ] {
+        let answer = get(running.http, path);
+        assert_eq!((answer.status, &answer.json()["error"]["type"]), (status, &json!(kind)), "{path}");
+        assert_eq!(answer.json()["error"]["code"], status);
+    }
+    for (body, status, kind) in [("", 400, "BadRequestException"), ("{}", 409, "CommitFailedException")] {
+        let answer = post(running.http, "/iceberg/v1/namespaces/public/tables/stock", "application/json", body);
+        assert_eq!((answer.status, &answer.json()["error"]["type"]), (status, &json!(kind)), "'{body}'");
+    }
+}

@@ -10,9 +10,11 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rivermere_base::{Changes, Code};
 use rivermere_serve::{
-    Addresses, ChangeFeed, ChangeId, ColumnInfo, Dashboard, FeedStart, NodeKind, NodeStatus, Platform, ProblemKind,
-    RunState, SinkStatus, Snapshot, SqlOutput, SqlProblem, Status, ViewChange, ViewInfo, WatermarkStatus,
+    Addresses, CatalogAsk, CatalogRefusal, ChangeFeed, ChangeId, ColumnInfo, Dashboard, FeedStart, NodeKind,
+    NodeStatus, Platform, ProblemKind, RunState, SinkStatus, Snapshot, SqlOutput, SqlProblem, Status, ViewChange,
+    ViewInfo, WatermarkStatus,
 };
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -266,6 +268,19 @@ impl Platform for Memory {
 
     fn sql(&self, text: String) -> BoxFuture<'static, Result<SqlOutput, SqlProblem>> {
         let answer = self.answer(&text);
+        async move { answer }.boxed()
+    }
+
+    fn iceberg(&self, ask: CatalogAsk) -> BoxFuture<'static, Result<Value, CatalogRefusal>> {
+        let answer = match ask {
+            CatalogAsk::Tables => Ok(json!(["stock"])),
+            CatalogAsk::Load(name) if name == "stock" => {
+                Ok(json!({ "metadata-location": "file:///stock/v1.metadata.json" }))
+            }
+            CatalogAsk::Load(name) => Err(CatalogRefusal::NoTable(format!("no {name}"))),
+            CatalogAsk::Commit(_, body) if body.is_empty() => Err(CatalogRefusal::Invalid("nothing".into())),
+            CatalogAsk::Commit(..) => Err(CatalogRefusal::Conflict("somebody was quicker".into())),
+        };
         async move { answer }.boxed()
     }
 

@@ -67,10 +67,18 @@ pub struct CreateExternal {
     pub if_not_exists: bool,
     /// Empty for a table that is there.
     pub columns: Vec<ColumnDef>,
-    pub partitioned_by: Vec<Ident>,
+    pub partitioned_by: Vec<PartitionBy>,
     pub place: LakePlace,
     /// Properties of a table that is made.
     pub properties: Vec<(String, String, Span)>,
+}
+
+/// A column that a table is partitioned by, or what a function makes of one: `days(at)`, `bucket(16, id)`.
+#[derive(Clone, Debug)]
+pub struct PartitionBy {
+    pub column: Ident,
+    /// The function, and its number where it has one.
+    pub transform: Option<(Ident, Option<u32>)>,
 }
 
 /// The clauses of a MERGE in the order they are tried.
@@ -409,8 +417,7 @@ impl Reader<'_> {
                 format = Some(self.lake_format()?);
             } else if self.word("PARTITIONED") {
                 self.parser.expect_keyword(Keyword::BY)?;
-                let columns = self.parser.parse_parenthesized_column_list(IsOptional::Mandatory, false)?;
-                partitioned_by = columns.iter().map(normalise).collect();
+                partitioned_by = self.partition_fields()?;
             } else if self.parser.parse_keyword(Keyword::LOCATION) {
                 location = Some(self.parser.parse_literal_string()?);
             } else if self.word("TBLPROPERTIES") {
@@ -426,6 +433,35 @@ impl Reader<'_> {
         let location = location.filter(|location| !location.is_empty()).ok_or_else(|| missing("LOCATION 'place'"))?;
         let place = LakePlace { format, location };
         Ok(CreateExternal { name, if_not_exists, columns, partitioned_by, place, properties })
+    }
+
+    /// `(place, bucket(16, id), days(at))`.
+    fn partition_fields(&mut self) -> Result<Vec<PartitionBy>, Failure> {
+        self.parser.expect_token(&Token::LParen)?;
+        let mut fields = vec![];
+        loop {
+            let name = self.name()?;
+            if !self.parser.consume_token(&Token::LParen) {
+                fields.push(PartitionBy { column: name, transform: None });
+            } else {
+                let number = match self.parser.peek_token_ref().token {
+                    Token::Number(..) => {
+                        let number = u32::try_from(self.parser.parse_literal_uint()?).ok();
+                        self.parser.expect_token(&Token::Comma)?;
+                        number
+                    }
+                    _ => None,
+                };
+                let column = self.name()?;
+                self.parser.expect_token(&Token::RParen)?;
+                fields.push(PartitionBy { column, transform: Some((name, number)) });
+            }
+            if !self.parser.consume_token(&Token::Comma) {
+                break;
+            }
+        }
+        self.parser.expect_token(&Token::RParen)?;
+        Ok(fields)
     }
 
     /// The format after `STORED AS`.

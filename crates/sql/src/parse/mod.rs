@@ -12,8 +12,8 @@ mod versions;
 mod windows;
 
 pub use lake::{
-    Alteration, AsOf, CreateExternal, LakeStatement, LakeVerb, Merge, MergeClause, MergeDo, MergeWhen, Target,
-    columns_of, data_type_of, expression_text, timestamp_us,
+    Alteration, AsOf, CreateExternal, LakeStatement, LakeVerb, Merge, MergeClause, MergeDo, MergeWhen, PartitionBy,
+    Target, columns_of, data_type_of, expression_text, timestamp_us,
 };
 pub use script::{Parsed, Script};
 pub use statements::normalise as normalised;
