@@ -200,7 +200,10 @@ async fn an_iceberg_table_is_made_changed_followed_and_read_at_its_versions() {
         ),
         ("VACUUM stock RETAIN 1 HOURS", "RM-5017"),
         ("CREATE EXTERNAL TABLE other STORED AS ICEBERG LOCATION 'lake/nothing'", "RM-5014"),
-        ("CREATE EXTERNAL TABLE other STORED AS DELTA LOCATION 'lake/stock'", "RM-5014"),
+        ("CREATE EXTERNAL TABLE other STORED AS DELTA LOCATION 'lake/stock'", "RM-5020"),
+        ("CREATE EXTERNAL TABLE other (x INT) STORED AS DELTA LOCATION 'lake/stock'", "RM-5020"),
+        ("SELECT * FROM delta('lake/stock')", "one of iceberg"),
+        ("DELETE FROM stock WHERE nothing = 1", "nothing"),
         ("SELECT * FROM iceberg('lake/stock', 99)", "RM-5015"),
     ] {
         let error = refused(&assembly, statement);
@@ -282,6 +285,56 @@ except ForbiddenError:
 sys.stdout.flush()
 os._exit(0)
 "#;
+
+/// What Spark does through our catalog: `INSTALLED URI`
+const SPARK_CATALOG: &str = r#"
+import glob, sys
+from pyspark.sql import SparkSession
+spark = (SparkSession.builder.master("local[2]").config("spark.jars", ",".join(glob.glob(sys.argv[1] + "/jars/*.jar")))
+    .config("spark.ui.enabled", "false").config("spark.sql.shuffle.partitions", "1")
+    .config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1")
+    .config("spark.sql.extensions", "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions")
+    .config("spark.sql.catalog.rivermere", "org.apache.iceberg.spark.SparkCatalog")
+    .config("spark.sql.catalog.rivermere.type", "rest")
+    .config("spark.sql.catalog.rivermere.uri", sys.argv[2]).getOrCreate())
+print("TABLES", sorted(row.tableName for row in spark.sql("SHOW TABLES IN rivermere.public").collect()))
+t = "rivermere.public.stock"
+print("ROWS", sorted((row.item, row.n) for row in spark.table(t).collect()))
+spark.sql(f"INSERT INTO {t} VALUES ('spark', 1, 'P'), ('shell', 2, 'P')")
+spark.sql(f"MERGE INTO {t} USING (SELECT 'spark' AS item, 40 AS n) s ON {t}.item = s.item WHEN MATCHED THEN UPDATE SET n = s.n")
+spark.sql(f"DELETE FROM {t} WHERE item = 'tea'")
+spark.sql(f"ALTER TABLE {t} RENAME COLUMN n TO pieces")
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "part of the full run"]
+async fn spark_finds_tables_in_our_catalog_and_commits_through_it() {
+    let Some(installed) = tool("RIVERMERE_SPARK") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    write_project(
+        folder.path(),
+        "CREATE EXTERNAL TABLE stock (item TEXT, n INT, place TEXT) STORED AS ICEBERG LOCATION 'lake/stock';
+         CREATE MATERIALIZED VIEW totals AS SELECT place, COUNT(*) AS rows FROM stock GROUP BY place;",
+    );
+    let assembly =
+        start(folder.path(), &folder.path().join("data")).await.unwrap_or_else(|problem| panic!("{problem}"));
+    ok(&assembly, "INSERT INTO stock VALUES ('tea', 3, 'A'), ('salt', 5, 'A')");
+    let uri = format!("{}/iceberg", assembly.addresses().http.unwrap());
+    let mut command = Command::new(installed.join("python/bin/python"));
+    command.args(["-c", SPARK_CATALOG]).arg(&installed).arg(&uri).env("SPARK_LOCAL_IP", "127.0.0.1");
+    let said = tokio::task::spawn_blocking(move || succeed(&mut command, PATIENCE)).await.unwrap();
+    assert!(said.contains("TABLES ['stock']") && said.contains("ROWS [('salt', 5), ('tea', 3)]"), "{said}");
+    let rows = ok(&assembly, "SELECT item, pieces FROM stock");
+    let expected =
+        json!([{"item": "salt", "pieces": 5}, {"item": "spark", "pieces": 40}, {"item": "shell", "pieces": 2}]);
+    assert_eq!(sorted(&rows), sorted(&expected));
+    let totals = json!([{"place": "A", "rows": 1}, {"place": "P", "rows": 2}]);
+    eventually("the view over what Spark did", || {
+        (sorted(&ok(&assembly, "SELECT * FROM totals")) == sorted(&totals)).then_some(())
+    })
+    .await;
+    stop(assembly).await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_finds_tables_in_our_catalog_and_commits_through_it() {

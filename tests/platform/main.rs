@@ -20,4 +20,6 @@ mod peer;
 mod process;
 mod sql;
 mod storages;
+#[path = "../../crates/delta/tests/tables.rs"]
+mod tables;
 mod two_writers;

@@ -5,9 +5,9 @@
 
 use crate::harness::doors;
 use crate::peer::{Peer, tool};
+use crate::tables::{changed, collect, done as done_with};
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::prelude::SessionContext;
 use object_store::ObjectStore;
 use object_store::path::Path as StorePath;
@@ -187,19 +187,6 @@ async fn made(format: Format, place: &Place, properties: Vec<(String, String)>) 
     format.create(place, &spec).await.unwrap()
 }
 
-/// As a statement does it: again over the newest version when another writer was quicker.
-async fn apply(table: &Arc<dyn EditableTable>, session: &SessionContext, verb: Verb) -> Result<Done, TableError> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    loop {
-        let base = table.version().await?;
-        let statement = format!("statement {}", NEXT.fetch_add(1, Ordering::Relaxed));
-        match table.apply(&session.state(), base, &statement, verb.clone()).await {
-            Err(TableError::Conflict { .. }) => {}
-            done => return done,
-        }
-    }
-}
-
 async fn rows_of(session: &SessionContext, values: &str) -> datafusion::logical_expr::LogicalPlan {
     let sql = format!("SELECT k AS key, v AS value, p AS place FROM (VALUES {values}) AS t(k, v, p)");
     session.sql(&sql).await.unwrap().into_unoptimized_plan()
@@ -208,33 +195,16 @@ async fn rows_of(session: &SessionContext, values: &str) -> datafusion::logical_
 async fn insert(table: &Arc<dyn EditableTable>, values: &str) {
     let session = SessionContext::new();
     let rows = rows_of(&session, values).await;
-    apply(table, &session, Verb::Append(rows)).await.unwrap();
+    done_with(table.as_ref(), &session, Verb::Append(rows)).await.unwrap();
 }
 
 async fn change(table: &Arc<dyn EditableTable>, verb: Verb) -> Done {
-    apply(table, &SessionContext::new(), verb).await.unwrap_or_else(|error| panic!("{error}"))
+    done_with(table.as_ref(), &SessionContext::new(), verb).await.unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// The rows as sorted text, read by whoever opens the table now.
 async fn rows(format: Format, place: &Place, version: Option<i64>) -> Vec<String> {
-    let provider = format.open(place).await.scan(version).await.unwrap();
-    let batches = SessionContext::new().read_table(provider).unwrap().collect().await.unwrap();
-    text(&batches)
-}
-
-fn text(batches: &[RecordBatch]) -> Vec<String> {
-    let options = FormatOptions::default().with_null("-");
-    let mut lines = vec![];
-    for batch in batches {
-        let columns: Vec<_> =
-            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
-        for row in 0..batch.num_rows() {
-            let cells: Vec<String> = columns.iter().map(|column| column.value(row).to_string()).collect();
-            lines.push(cells.join("="));
-        }
-    }
-    lines.sort();
-    lines
+    collect(format.open(place).await.scan(version).await.unwrap()).await.unwrap()
 }
 
 fn view() -> SinkSpec {
@@ -289,7 +259,7 @@ async fn done(duty: Duty, format: Format, ground: &Ground, failures: &[Failure],
             let table = made(format, &place, vec![]).await;
             insert(&table, "(1, 'a', 'north east'), (2, NULL, 'süd/west=%')").await;
             insert(&table, "(3, 'c', NULL)").await;
-            assert_eq!(rows(format, &place, None).await, ["1=a=north east", "2=-=süd/west=%", "3=c=-"]);
+            assert_eq!(rows(format, &place, None).await, ["1=a=north east", "2=null=süd/west=%", "3=c=null"]);
             let place = ground.place(format);
             let spec = || SinkSpec { mode: SinkMode::Append, ..view() };
             let sink = format.sink(&place, spec()).await.unwrap();
@@ -325,7 +295,7 @@ async fn done(duty: Duty, format: Format, ground: &Ground, failures: &[Failure],
                     },
                 ],
             };
-            apply(&table, &session, Verb::Merge(Box::new(merge))).await.unwrap();
+            done_with(table.as_ref(), &session, Verb::Merge(Box::new(merge))).await.unwrap();
             assert_eq!(rows(format, &place, None).await, ["1=a=n", "2=z=e", "4=d=n"]);
         }
         Duty::Upsert => {
@@ -341,7 +311,7 @@ async fn done(duty: Duty, format: Format, ground: &Ground, failures: &[Failure],
             assert_eq!(done.rows, Some(1));
             let condition = Some("\"place\" = 's'".into());
             change(&table, Verb::Update { assignments: set(&[("value", "\"value\" || '!'")]), condition }).await;
-            assert_eq!(rows(format, &place, None).await, ["-=d!=s", "1=a=n", "3=c!=s"]);
+            assert_eq!(rows(format, &place, None).await, ["1=a=n", "3=c!=s", "null=d!=s"]);
             change(&table, Verb::Delete { condition: None }).await;
             assert_eq!(rows(format, &place, None).await, Vec::<String>::new());
         }
@@ -355,7 +325,7 @@ async fn done(duty: Duty, format: Format, ground: &Ground, failures: &[Failure],
             let session = SessionContext::new();
             let insert = async |sql: &str| {
                 let rows = session.sql(sql).await.unwrap().into_unoptimized_plan();
-                apply(&table, &session, Verb::Append(rows)).await.unwrap();
+                done_with(table.as_ref(), &session, Verb::Append(rows)).await.unwrap();
             };
             insert("SELECT CAST(1 AS INT) AS key, 'a' AS value").await;
             change(&table, Verb::WidenColumn { column: "key".into(), to: DataType::Int64 }).await;
@@ -365,7 +335,7 @@ async fn done(duty: Duty, format: Format, ground: &Ground, failures: &[Failure],
             change(&table, Verb::RenameColumn { from: "value".into(), to: "name".into() }).await;
             change(&table, Verb::DropColumn("more".into())).await;
             change(&table, Verb::AddColumns(more)).await;
-            assert_eq!(rows(format, &place, None).await, ["1=a=-", "5000000000=b=-"]);
+            assert_eq!(rows(format, &place, None).await, ["1=a=null", "5000000000=b=null"]);
             let names: Vec<String> = {
                 let schema = format.open(&place).await.schema().await.unwrap();
                 schema.fields().iter().map(|field| field.name().clone()).collect()
@@ -599,13 +569,14 @@ async fn formats_agree_whatever_is_done() {
             let mut found = vec![];
             for (format, table, place) in &tables {
                 let before = (table.version().await.unwrap(), rows(*format, place, None).await);
-                let done =
-                    apply(table, &session, verb.clone()).await.unwrap_or_else(|error| panic!("{verb:?}: {error}"));
+                let done = done_with(table.as_ref(), &session, verb.clone())
+                    .await
+                    .unwrap_or_else(|error| panic!("{verb:?}: {error}"));
                 let after = rows(*format, place, None).await;
                 let counted = if matches!(verb, Verb::Compact { .. }) { None } else { done.rows };
                 let changes = table.changes(Some(before.0), done.version, &columns()).await.unwrap();
                 let changes: Vec<Changes> = futures::TryStreamExt::try_collect(changes).await.unwrap();
-                assert_eq!(added(before.1, &changes), after, "{format:?}, seed {seed}, step {step}: {verb:?}");
+                assert_eq!(changed(before.1, &changes), after, "{format:?}, seed {seed}, step {step}: {verb:?}");
                 found.push((after, counted));
             }
             let (first, others) = found.split_first().unwrap();
@@ -613,16 +584,4 @@ async fn formats_agree_whatever_is_done() {
         }
         assert!(tables[0].1.version().await.unwrap() > 10);
     }
-}
-
-/// Rows with changes.
-fn added(rows: Vec<String>, changes: &[Changes]) -> Vec<String> {
-    let mut sum = std::collections::BTreeMap::<String, i64>::new();
-    rows.into_iter().for_each(|row| *sum.entry(row).or_default() += 1);
-    for part in changes {
-        for row in 0..part.num_rows() {
-            *sum.entry(text(&[part.batch().slice(row, 1)]).remove(0)).or_default() += part.weight(row);
-        }
-    }
-    sum.into_iter().flat_map(|(row, count)| (0..count).map(move |_| row.clone())).collect()
 }

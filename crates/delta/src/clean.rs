@@ -44,18 +44,7 @@ pub(crate) async fn clean(
 ) -> Result<Cleaned, EditError> {
     let needed = known(handle, state, &clean.needed).await?;
     let own = milliseconds(state.table_config().deleted_file_retention_duration());
-    let asked = match clean.retain_hours {
-        Some(hours) => i64::try_from(hours).ok().and_then(|hours| hours.checked_mul(3_600_000)),
-        None => Some(own),
-    };
-    let retention = asked.ok_or_else(|| EditError::Refused("that is too long".into()))?;
-    if retention < own {
-        return Err(EditError::Refused(format!(
-            "the table keeps files for {} hours, which readers of older versions count on; to keep them for less time, set \
-             its property delta.deletedFileRetentionDuration",
-            own / 3_600_000
-        )));
-    }
+    let retention = clean.retention_ms(own, "delta.deletedFileRetentionDuration").map_err(EditError::Refused)?;
     if clean.everything {
         return everything(handle, state, clean, needed, retention, commit()).await;
     }

@@ -12,7 +12,7 @@ use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::table::state::DeltaTableState;
 use rivermere_base::Epoch;
-use rivermere_table::{Adopt, SinkSpec, TableError};
+use rivermere_table::{Claim, SinkSpec, TableError};
 use std::collections::HashMap;
 
 /// Table property that names the sink for people and for the refusal of others; the marker alone decides.
@@ -41,22 +41,9 @@ pub(crate) async fn claim(handle: &Handle, spec: &SinkSpec) -> Result<(DeltaTabl
     }
     let owner = state.metadata().configuration().get(OWNER).cloned();
     let files = state.log_data().num_files();
-    match spec.adopt {
-        Adopt::Refuse if owner.is_none() && files == 0 => adopt(handle, spec, &state).await?,
-        // Ours and empty: an earlier view of this name was dropped before it had rows.
-        Adopt::Refuse if marker.is_some() && files == 0 => create(handle, spec, SaveMode::Overwrite).await?,
-        Adopt::Refuse => {
-            let found = match owner {
-                Some(_) if marker.is_some() => {
-                    format!("it holds what an earlier view '{}', which was dropped, wrote", spec.sink_id.view())
-                }
-                Some(owner) => format!("it belongs to '{owner}', this is '{}'", spec.sink_id),
-                None => format!("it holds {files} data file(s) of another writer"),
-            };
-            return Err(TableError::Foreign { location: handle.location.to_string(), found });
-        }
-        Adopt::Adopt => adopt(handle, spec, &state).await?,
-        Adopt::Overwrite => create(handle, spec, SaveMode::Overwrite).await?,
+    match spec.claim(&handle.location.to_string(), marker, owner.as_deref(), files)? {
+        Claim::Keep => adopt(handle, spec, &state).await?,
+        Claim::Replace => create(handle, spec, SaveMode::Overwrite).await?,
     }
     let state = handle.load(None).await?;
     match handle.marker(&state, &spec.sink_id).await? {

@@ -90,7 +90,7 @@ impl EditableTable for DeltaTable {
         // Nodes of the library's plans are made real by its own planner.
         let builder = SessionStateBuilder::new_from_existing(session.clone());
         let session = Arc::new(builder.with_query_planner(DeltaPlanner::new()).build());
-        let name = verb_name(&verb);
+        let name = verb.name();
         let mut table = deltalake_core::DeltaTable::new(self.handle().log_store.clone());
         let version = u64::try_from(base).unwrap_or_default();
         table.load_version(version).await.map_err(|error| self.handle().error("reading the log", error))?;
@@ -517,27 +517,6 @@ fn rows_written(entry: &[u8]) -> Option<u64> {
     })?;
     let rows = info.get("operationMetrics")?.get("num_added_rows")?;
     rows.as_u64().or_else(|| rows.as_str()?.parse().ok())
-}
-
-fn verb_name(verb: &Verb) -> &'static str {
-    match verb {
-        Verb::Append(_) => "INSERT",
-        Verb::Overwrite(_) => "INSERT OVERWRITE",
-        Verb::Delete { .. } => "DELETE",
-        Verb::Update { .. } => "UPDATE",
-        Verb::Merge(_) => "MERGE",
-        Verb::AddColumns(_) => "ADD COLUMNS",
-        Verb::RenameColumn { .. } => "RENAME COLUMN",
-        Verb::DropColumn(_) => "DROP COLUMN",
-        Verb::WidenColumn { .. } => "ALTER COLUMN TYPE",
-        Verb::DropNotNull(_) => "DROP NOT NULL",
-        Verb::AddConstraint { .. } => "ADD CONSTRAINT",
-        Verb::DropConstraint { .. } => "DROP CONSTRAINT",
-        Verb::SetProperties(_) => "SET TBLPROPERTIES",
-        Verb::Compact { .. } => "OPTIMIZE",
-        Verb::Clean(_) => "VACUUM",
-        Verb::Restore { .. } => "RESTORE",
-    }
 }
 
 /// What the library says, told apart: lost against another writer, not for this table, or the storage.

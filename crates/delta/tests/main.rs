@@ -13,6 +13,8 @@ mod power_loss;
 mod python;
 mod reading;
 mod spark;
+mod spark_session;
+mod tables;
 mod types;
 mod vectors;
 mod verbs;

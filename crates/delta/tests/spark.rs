@@ -1,60 +1,37 @@
 //! Tables beside Apache Spark, in both directions, when `RIVERMERE_SPARK` names the folder where it is installed
 //! (`cargo xtask test --full` does).
 
+use crate::spark_session::{installed, rows_of_script};
+use crate::tables::changed;
 use crate::verbs::{KINDS, MARKED, append, apply, apply_with, created_with, delete, pairs, plan, values};
 use crate::world::*;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::prelude::SessionContext;
-use futures::StreamExt as _;
+use futures::TryStreamExt as _;
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
+use rivermere_base::Changes;
 use rivermere_delta::DeltaTable;
 use rivermere_table::{MergeClause, MergeVerb, SinkSpec, Table, TableSink, Verb};
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 /// A session, and `show(what)`: the rows of a table's version as one line of JSON after `what`.
 const SESSION: &str = r#"
-import glob, json, sys
-from pyspark.sql import SparkSession
-spark = (SparkSession.builder.master("local[2]").config("spark.jars", ",".join(glob.glob(sys.argv[1] + "/jars/*.jar")))
-    .config("spark.ui.enabled", "false").config("spark.sql.shuffle.partitions", "1")
-    .config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1")
-    .config("spark.sql.session.timeZone", "UTC")
+spark = (builder
     .config("spark.databricks.delta.snapshotPartitions", "1")
     .config("spark.sql.extensions", "io.delta.sql.DeltaSparkSessionExtension")
     .config("spark.sql.catalog.spark_catalog", "org.apache.spark.sql.delta.catalog.DeltaCatalog").getOrCreate())
-spark.sparkContext.setLogLevel("ERROR")
 path = sys.argv[2]
 t = f"delta.`{path}`"
-def cell(value):
-    return "null" if value is None else str(value)
 def show(version=None):
     reader = spark.read.format("delta")
     frame = (reader if version is None else reader.option("versionAsOf", version)).load(path)
-    print("ROWS " + json.dumps(sorted("=".join(cell(c) for c in row) for row in frame.collect())))
+    told(frame)
 "#;
 
 fn spark(installed: &Path, path: &Path, script: &str) -> Vec<Vec<String>> {
-    let output = Command::new(installed.join("python/bin/python"))
-        .args(["-c", &format!("{SESSION}{script}")])
-        .args([installed, path])
-        .env("SPARK_LOCAL_IP", "127.0.0.1")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let out = String::from_utf8(output.stdout).unwrap();
-    out.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("ROWS ")?).ok()).collect()
-}
-
-fn installed() -> Option<PathBuf> {
-    let installed = std::env::var_os("RIVERMERE_SPARK").map(PathBuf::from);
-    if installed.is_none() {
-        println!("skipped: RIVERMERE_SPARK is not set");
-    }
-    installed
+    rows_of_script(installed, SESSION, path, script)
 }
 
 /// A folder with a table in it.
@@ -67,17 +44,8 @@ fn place() -> (tempfile::TempDir, Arc<dyn ObjectStore>, PathBuf) {
 
 async fn changes_lead_on(table: &DeltaTable, store: &Arc<dyn ObjectStore>, from: i64, to: i64) {
     let columns = table.schema().await.unwrap();
-    let mut sum = BTreeMap::<String, i64>::new();
-    rows_at(store, Some(from)).await.into_iter().for_each(|row| *sum.entry(row).or_default() += 1);
-    let mut changes = table.changes(Some(from), to, &columns).await.unwrap();
-    while let Some(part) = changes.next().await {
-        let part = part.unwrap();
-        for row in 0..part.num_rows() {
-            *sum.entry(text(&[part.batch().slice(row, 1)]).remove(0)).or_default() += part.weight(row);
-        }
-    }
-    let mut rows: Vec<String> = vec![];
-    sum.into_iter().for_each(|(row, count)| rows.extend((0..count).map(|_| row.clone())));
+    let changes: Vec<Changes> = table.changes(Some(from), to, &columns).await.unwrap().try_collect().await.unwrap();
+    let rows = changed(rows_at(store, Some(from)).await, &changes);
     assert_eq!(rows, rows_at(store, Some(to)).await, "{from} to {to}");
 }
 

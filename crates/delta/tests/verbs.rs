@@ -1,5 +1,6 @@
 //! Statements as commits: each verb against the rows that it must leave.
 
+use crate::tables::done;
 use crate::world::*;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::logical_expr::LogicalPlan;
@@ -10,7 +11,6 @@ use rivermere_table::{
     Clean, Done, EditableTable, MergeClause, MergeVerb, Table, TableError, TableSink, TableSpec, Verb,
 };
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What a table keeps when its rows are marked and not written anew.
 pub const MARKED: &[(&str, &str)] = &[("delta.enableDeletionVectors", "true")];
@@ -45,20 +45,8 @@ pub async fn values(session: &SessionContext, rows: &str) -> LogicalPlan {
     plan(session, &format!("SELECT k AS key, v AS value FROM (VALUES {rows}) AS t(k, v)")).await
 }
 
-fn statement() -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("statement {}", NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// As a statement does it: again over the newest version when another writer was quicker.
 pub async fn apply_with(session: &SessionContext, table: &DeltaTable, verb: Verb) -> Result<Done, TableError> {
-    loop {
-        let base = table.version().await.unwrap();
-        match table.apply(&session.state(), base, &statement(), verb.clone()).await {
-            Err(TableError::Conflict { .. }) => {}
-            done => return done,
-        }
-    }
+    done(table, session, verb).await
 }
 
 pub async fn apply(table: &DeltaTable, verb: Verb) -> Result<Done, TableError> {
@@ -279,7 +267,7 @@ async fn an_overwrite_that_read_an_old_version_is_no_overwrite() {
     append(&table, "(1, 'a')").await;
     for rows in ["(2, 'b')", "(3, 'c')"] {
         let overwrite = Verb::Overwrite(values(&session, rows).await);
-        let late = table.apply(&session.state(), base, &statement(), overwrite).await.unwrap_err();
+        let late = table.apply(&session.state(), base, "a late one", overwrite).await.unwrap_err();
         assert!(matches!(late, TableError::Conflict { .. }), "{late}");
     }
     assert_eq!(rows(&store).await, ["1=a"]);

@@ -1,9 +1,9 @@
 //! What the tests share: a place, rows as short text, and stores that break on purpose.
 
+use crate::tables::collect;
+pub use crate::tables::text;
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::prelude::SessionContext;
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -79,24 +79,7 @@ pub async fn rows(store: &Arc<dyn ObjectStore>) -> Vec<String> {
 
 pub async fn rows_at(store: &Arc<dyn ObjectStore>, version: Option<i64>) -> Vec<String> {
     let table = DeltaTable::open(location(store)).await.unwrap();
-    let provider = table.scan(version).await.unwrap();
-    let batches = SessionContext::new().read_table(provider).unwrap().collect().await.unwrap();
-    text(&batches)
-}
-
-pub fn text(batches: &[RecordBatch]) -> Vec<String> {
-    let options = FormatOptions::default().with_null("null");
-    let mut lines = Vec::new();
-    for batch in batches {
-        let columns =
-            batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect::<Vec<_>>();
-        for row in 0..batch.num_rows() {
-            let cells = columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>();
-            lines.push(cells.join("="));
-        }
-    }
-    lines.sort();
-    lines
+    collect(table.scan(version).await.unwrap()).await.unwrap()
 }
 
 /// How many files the newest version has.

@@ -51,9 +51,8 @@ impl IcebergTable {
         let failed = |error: serde_json::Error| {
             TableError::storage("telling the metadata", self.place().location.to_string(), error)
         };
-        let file = found.file.filename().unwrap_or_default();
         Ok(json!({
-            "metadata-location": format!("{}/metadata/{file}", table.location().trim_end_matches('/')),
+            "metadata-location": found.name(),
             "metadata": serde_json::to_value(table.as_ref()).map_err(failed)?,
             "config": {},
         }))
@@ -71,6 +70,9 @@ impl IcebergTable {
         }
         for _ in 0..ATTEMPTS {
             let found = self.place().newest().await?;
+            if let Some(reason) = self.place().unwritable(&found) {
+                return Err(CommitRefused::Invalid(reason.into()));
+            }
             for requirement in &request.requirements {
                 requirement
                     .check(Some(&found.metadata.table))

@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashSet};
 
 const CLEANING: &str = "removing files that nothing needs";
 /// Properties of the table, with what they are when they are left out.
-const MAX_AGE: (&str, i64) = ("history.expire.max-snapshot-age-ms", 5 * 24 * 3_600_000);
+pub(crate) const MAX_AGE: (&str, i64) = ("history.expire.max-snapshot-age-ms", 5 * 24 * 3_600_000);
 const MIN_KEPT: (&str, i64) = ("history.expire.min-snapshots-to-keep", 1);
 const METADATA_KEPT: (&str, i64) = ("write.metadata.previous-versions-max", 100);
 
@@ -96,6 +96,14 @@ pub(crate) async fn clean(
         manifests.reach(place, found, snapshot, &mut named).await?;
     }
     let mut files = BTreeSet::new();
+    // Figures about snapshots, which are in files of their own.
+    let paths = found.paths(place);
+    let of_kept = |id: i64| kept.iter().any(|snapshot| snapshot.snapshot_id() == id);
+    let figures = table.statistics_iter().map(|figures| (figures.snapshot_id, &figures.statistics_path));
+    let figures = figures.chain(table.partition_statistics_iter().map(|of| (of.snapshot_id, &of.statistics_path)));
+    for (_, name) in figures.filter(|(id, _)| of_kept(*id)) {
+        named.insert(paths.find(name)?);
+    }
     for snapshot in &gone {
         match manifests.reach(place, found, snapshot, &mut files).await {
             // What cannot be read any more has nothing that could be removed by its name.
@@ -154,7 +162,39 @@ async fn stray(
             files.insert(file.location);
         }
     }
-    debug_assert!(!files.contains(&found.file));
     files.remove(&found.file);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::IcebergTable;
+    use arrow::datatypes::{DataType, Field, Schema};
+    use datafusion::prelude::SessionContext;
+    use object_store::memory::InMemory;
+    use rivermere_store::LocalDisk;
+    use rivermere_table::{EditableTable as _, Location, Table as _, TableSpec, Verb};
+    use std::sync::Arc;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stream_keeps_so_many_snapshots_and_a_table_that_says_how_long_keeps_those() {
+        for (properties, left) in [(vec![], 2), (vec![(MAX_AGE.0.to_string(), MAX_AGE.1.to_string())], 5)] {
+            let place = Location::new(Arc::new(InMemory::new()), "t".into(), Arc::new(LocalDisk::new()));
+            let schema = Arc::new(Schema::new(vec![Field::new("key", DataType::Int64, true)]));
+            let spec = TableSpec { schema, partitioned_by: vec![], properties };
+            let table = IcebergTable::create(place, &spec).await.unwrap();
+            let session = SessionContext::new();
+            for key in 0..5 {
+                let row = session.sql(&format!("SELECT CAST({key} AS BIGINT) AS key")).await.unwrap();
+                let row = Verb::Append(row.into_unoptimized_plan());
+                table.apply(&session.state(), key, &format!("{key}"), row).await.unwrap();
+            }
+            let found = table.place().newest().await.unwrap();
+            let retention = Retention::of_a_stream(&found, 2);
+            let cleaned = clean(table.place(), &found, table.manifests(), &retention, &Clean::default()).await.unwrap();
+            assert_eq!(cleaned.snapshots, 5 - left);
+            assert_eq!(table.history(9).await.unwrap().len() as u64, left);
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::IcebergTable;
 use crate::files::Planned;
-use crate::place::Found;
+use crate::place::{Found, Place};
 use crate::reading::{FILE_COLUMN, ROW_COLUMN, Reading, place_fields};
 use crate::scan::Snapshot;
 use crate::types::columns;
@@ -11,12 +11,10 @@ use arrow::array::{AsArray as _, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Int64Type;
 use arrow::error::ArrowError;
-use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
-use datafusion::functions_aggregate::count::count_all;
 use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlanBuilder, when};
 use datafusion::prelude::{DataFrame, ident};
 use futures::TryStreamExt as _;
@@ -28,7 +26,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// Files below this are put together with others.
-const SMALL_BYTES: u64 = 4 * 1024 * 1024;
+pub(crate) const SMALL_BYTES: u64 = 4 * 1024 * 1024;
 const CHANGING: &str = "changing rows";
 
 /// What takes the place of what.
@@ -40,13 +38,8 @@ pub(crate) struct Edited {
     pub(crate) rows: u64,
 }
 
-/// One file of a table as a relation, with the expressions of a statement over it.
-struct OneFile {
-    frame: DataFrame,
-    condition: Option<Expr>,
-}
-
 struct Editor<'a> {
+    verb: &'static str,
     table: &'a IcebergTable,
     found: &'a Arc<Found>,
     session: &'a SessionState,
@@ -56,44 +49,60 @@ struct Editor<'a> {
 impl<'a> Editor<'a> {
     fn new(table: &'a IcebergTable, found: &'a Arc<Found>, session: &'a SessionState) -> Self {
         let reading = Reading::new(table.place(), found);
-        Self { table, found, session, reading }
+        Self { verb: "MERGE", table, found, session, reading }
     }
 
     fn failed(&self, error: DataFusionError) -> TableError {
-        TableError::storage(CHANGING, self.table.place().location.to_string(), error)
+        refused(self.table.place(), self.verb, error)
     }
 
-    fn over(&self, files: Vec<Planned>) -> Arc<dyn TableProvider> {
+    fn over(&self, files: Vec<Planned>) -> Snapshot {
         let schema = self.found.metadata.table.current_schema();
         let fields = schema.as_struct().fields().to_vec();
-        Arc::new(Snapshot { reading: self.reading.clone(), fields, schema: columns(schema), files })
+        Snapshot { reading: self.reading.clone(), fields, schema: columns(schema), files }
     }
 
-    fn one(&self, planned: Planned, condition: Option<&str>) -> Result<OneFile, TableError> {
-        let plan = LogicalPlanBuilder::scan("target", provider_as_source(self.over(vec![planned])), None);
-        let plan = plan.and_then(LogicalPlanBuilder::build).map_err(|error| self.failed(error))?;
-        let frame = DataFrame::new(self.session.clone(), plan);
-        let condition = condition.map(|condition| self.session.create_logical_expr(condition, frame.schema()));
-        let condition = condition.transpose().map_err(|error| self.failed(error))?;
-        Ok(OneFile { frame, condition })
-    }
-
-    /// How many rows of a file are meant.
-    async fn meant(&self, planned: &Planned, condition: Option<&str>) -> Result<u64, TableError> {
-        let one = self.one(planned.clone(), condition)?;
-        let count = async {
-            let frame = match one.condition {
-                Some(condition) => one.frame.filter(condition)?,
-                None => one.frame,
+    /// Writes the files anew that have rows for which the condition holds, as `changed` makes them.
+    async fn rewrite(
+        &self,
+        condition: Option<&str>,
+        changed: impl Fn(DataFrame, Option<Expr>) -> Result<Option<DataFrame>, DataFusionError>,
+    ) -> Result<Edited, TableError> {
+        let mut files = Files::new(self.table.place(), self.found)?;
+        let mut edited = Edited::default();
+        for planned in self.table.planned(self.found).await? {
+            let name = planned.file.name.clone();
+            let frame = || {
+                let plan = LogicalPlanBuilder::scan(
+                    "target",
+                    provider_as_source(Arc::new(self.over(vec![planned.clone()]))),
+                    None,
+                )?;
+                Ok::<_, DataFusionError>(DataFrame::new(self.session.clone(), plan.build()?))
             };
-            let counted = frame.aggregate(vec![], vec![count_all().alias("rows")])?.collect().await?;
-            let rows = counted.first().map(|batch| datafusion::common::ScalarValue::try_from_array(batch.column(0), 0));
-            match rows.transpose()? {
-                Some(datafusion::common::ScalarValue::Int64(Some(rows))) => Ok(u64::try_from(rows).unwrap_or_default()),
-                _ => Ok(0),
+            let work = async {
+                let whole = frame()?;
+                let condition = condition.map(|condition| self.session.create_logical_expr(condition, whole.schema()));
+                let condition = condition.transpose()?;
+                let meant = match &condition {
+                    Some(condition) => whole.filter(condition.clone())?,
+                    None => whole,
+                };
+                let meant = meant.count().await? as u64;
+                Ok((meant, if meant == 0 { None } else { changed(frame()?, condition)? }))
+            };
+            let (meant, changed) = work.await.map_err(|error| self.failed(error))?;
+            if meant == 0 {
+                continue;
             }
-        };
-        count.await.map_err(|error| self.failed(error))
+            edited.rows += meant;
+            edited.removed.insert(name);
+            if let Some(changed) = changed {
+                self.write(changed, &mut files).await?;
+            }
+        }
+        edited.added = files.finish().await?;
+        Ok(edited)
     }
 
     async fn write(&self, frame: DataFrame, files: &mut Files<'_>) -> Result<(), TableError> {
@@ -112,24 +121,11 @@ pub(crate) async fn delete(
     session: &SessionState,
     condition: Option<&str>,
 ) -> Result<Edited, TableError> {
-    let editor = Editor::new(table, found, session);
-    let mut files = Files::new(table.place(), found)?;
-    let mut edited = Edited::default();
-    for planned in table.planned(found).await? {
-        let meant = editor.meant(&planned, condition).await?;
-        if meant == 0 {
-            continue;
-        }
-        edited.rows += meant;
-        edited.removed.insert(planned.file.name.clone());
-        let one = editor.one(planned, condition)?;
-        if let Some(condition) = one.condition {
-            let kept = one.frame.filter(condition.is_not_true()).map_err(|error| editor.failed(error))?;
-            editor.write(kept, &mut files).await?;
-        }
-    }
-    edited.added = files.finish().await?;
-    Ok(edited)
+    let editor = Editor { verb: "DELETE", ..Editor::new(table, found, session) };
+    let others = |rows: DataFrame, condition: Option<Expr>| {
+        condition.map(|condition| rows.filter(condition.is_not_true())).transpose()
+    };
+    editor.rewrite(condition, others).await
 }
 
 /// Sets columns in the rows for which the condition holds; in all without one.
@@ -140,34 +136,22 @@ pub(crate) async fn update(
     assignments: &[(String, String)],
     condition: Option<&str>,
 ) -> Result<Edited, TableError> {
-    let editor = Editor::new(table, found, session);
-    let mut files = Files::new(table.place(), found)?;
-    let mut edited = Edited::default();
-    for planned in table.planned(found).await? {
-        let meant = editor.meant(&planned, condition).await?;
-        if meant == 0 {
-            continue;
-        }
-        edited.rows += meant;
-        edited.removed.insert(planned.file.name.clone());
-        let one = editor.one(planned, condition)?;
-        let schema = one.frame.schema().clone();
+    let editor = Editor { verb: "UPDATE", ..Editor::new(table, found, session) };
+    let set = |rows: DataFrame, condition: Option<Expr>| {
+        let schema = rows.schema().clone();
         let column = |field: &arrow::datatypes::FieldRef| -> Result<Expr, DataFusionError> {
             let own = ident(field.name());
             let Some((_, value)) = assignments.iter().find(|(name, _)| name == field.name()) else { return Ok(own) };
             let value = session.create_logical_expr(value, &schema)?.cast_to(field.data_type(), &schema)?;
-            let value = match &one.condition {
+            let value = match &condition {
                 Some(condition) => when(condition.clone().is_true(), value).otherwise(own)?,
                 None => value,
             };
             Ok(value.alias(field.name()))
         };
-        let set = schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>();
-        let set = set.and_then(|set| one.frame.select(set)).map_err(|error| editor.failed(error))?;
-        editor.write(set, &mut files).await?;
-    }
-    edited.added = files.finish().await?;
-    Ok(edited)
+        rows.select(schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?).map(Some)
+    };
+    editor.rewrite(condition, set).await
 }
 
 /// Does what a merge says: files with rows that are changed or deleted are written anew without these, and what is changed or new
@@ -177,20 +161,18 @@ pub(crate) async fn merge(
     found: &Arc<Found>,
     session: &SessionState,
     merge: &MergeVerb,
-) -> Result<(Edited, [u64; 3]), MergeFailed> {
+) -> Result<(Edited, [u64; 3]), TableError> {
     let editor = Editor::new(table, found, session);
     let planned = table.planned(found).await?;
-    let schema = columns(found.metadata.table.current_schema());
-    let fields = found.metadata.table.current_schema().as_struct().fields().to_vec();
-    let reading = editor.reading.clone();
-    let rows = Snapshot { reading, fields: fields.clone(), schema: schema.clone(), files: planned.clone() };
+    let rows = editor.over(planned.clone());
+    let (schema, fields) = (rows.schema.clone(), rows.fields.clone());
     let target = TableReference::bare(&*merge.target_alias);
     let scan = LogicalPlanBuilder::scan(target, provider_as_source(Arc::new(rows.with_places())), None);
     let scan = scan.and_then(LogicalPlanBuilder::build).map_err(|error| editor.failed(error))?;
     let work = plan_merge(session, scan, &[FILE_COLUMN, ROW_COLUMN], &schema, merge);
     let MergePlan { plan, deeds, may_match_twice } = work.map_err(|error| match error {
-        MergeError::Plan(error) => MergeFailed::Table(editor.failed(error)),
-        MergeError::Refused(reason) => MergeFailed::Refused(reason),
+        MergeError::Plan(error) => editor.failed(error),
+        MergeError::Refused(reason) => table.refused(editor.verb, reason),
     })?;
     let mut files = Files::new(table.place(), found)?;
     let mut marks: BTreeMap<i64, RoaringTreemap> = BTreeMap::new();
@@ -205,7 +187,7 @@ pub(crate) async fn merge(
             let count = these.num_rows() as u64;
             let new = if *deed == Deed::Insert { count } else { mark(&mut marks, &these) };
             if new < count && !may_match_twice {
-                return Err(MergeFailed::Refused(SEVERAL_MATCH.into()));
+                return Err(table.refused(editor.verb, SEVERAL_MATCH));
             }
             match deed {
                 Deed::Delete => deleted += new,
@@ -232,18 +214,6 @@ pub(crate) async fn merge(
     }
     edited.added = files.finish().await?;
     Ok((edited, [deleted, updated, inserted]))
-}
-
-/// Why a merge was not done.
-pub(crate) enum MergeFailed {
-    Table(TableError),
-    Refused(String),
-}
-
-impl From<TableError> for MergeFailed {
-    fn from(error: TableError) -> Self {
-        Self::Table(error)
-    }
 }
 
 /// Notes the places of rows, which are in the first two columns; how many were not noted before.
@@ -276,17 +246,39 @@ pub(crate) async fn compact(table: &IcebergTable, found: &Arc<Found>) -> Result<
     if crumbs.is_empty() || alone {
         return Ok(Edited::default());
     }
+    rewritten(table, found, &crumbs).await
+}
+
+/// The rows of some files in new ones.
+pub(crate) async fn rewritten(
+    table: &IcebergTable,
+    found: &Arc<Found>,
+    planned: &[Planned],
+) -> Result<Edited, TableError> {
     let reading = Reading::new(table.place(), found);
-    let fields = found.metadata.table.current_schema().as_struct().fields().to_vec();
+    let fields = found.metadata.table.current_schema().as_struct().fields();
     let mut files = Files::new(table.place(), found)?;
     let mut edited = Edited::default();
-    for planned in crumbs {
+    for planned in planned {
         edited.removed.insert(planned.file.name.clone());
-        let mut rows = reading.rows(&planned, &fields).await?;
+        let mut rows = reading.rows(planned, fields).await?;
         while let Some(batch) = rows.try_next().await? {
             files.write(&batch).await?;
         }
     }
     edited.added = files.finish().await?;
     Ok(edited)
+}
+
+/// Why a plan failed: what is below it, the storage, or what the statement asks for.
+pub(crate) fn refused(place: &Place, verb: &'static str, error: DataFusionError) -> TableError {
+    let location = place.location.to_string();
+    match error.find_root() {
+        DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) | DataFusionError::ResourcesExhausted(_) => {
+            TableError::storage(CHANGING, location, error)
+        }
+        // A table's own error, which the scan has passed on.
+        DataFusionError::External(inner) if inner.is::<TableError>() => TableError::storage(CHANGING, location, error),
+        root => TableError::Verb { location, verb, reason: root.strip_backtrace() },
+    }
 }

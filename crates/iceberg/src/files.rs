@@ -16,8 +16,8 @@ use tokio::sync::Mutex;
 
 /// Manifests that are read at a time.
 const MANIFESTS_AT_ONCE: usize = 8;
-/// The column of position deletes that names their data file, whose bounds say that it is the only one.
-const FILE_PATH: i32 = 2_147_483_546;
+/// The column of position deletes that names their data file, whose bounds may say that it is the only one.
+pub(crate) const FILE_PATH: i32 = 2_147_483_546;
 
 /// A data file with the deletes that are about it.
 #[derive(Clone, Debug)]

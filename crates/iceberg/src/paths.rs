@@ -56,11 +56,6 @@ impl Paths {
         };
         path.map_err(|error| TableError::storage("reading the name of a file", self.shown.clone(), error))
     }
-
-    /// What metadata that we write calls a file of the table's folder.
-    pub(crate) fn name(&self, inside: &str) -> String {
-        format!("{}/{inside}", self.theirs)
-    }
 }
 
 /// One scheme for what Hadoop calls by several, and none for the disk.

@@ -39,6 +39,12 @@ pub(crate) struct Found {
 type Written = (DateTime<Utc>, Option<String>);
 
 impl Found {
+    /// The file as metadata calls it.
+    pub(crate) fn name(&self) -> String {
+        let folder = self.metadata.table.location().trim_end_matches('/');
+        format!("{folder}/{FOLDER}/{}", self.file.filename().unwrap_or_default())
+    }
+
     /// How metadata calls the table's files.
     pub(crate) fn paths(&self, place: &Place) -> Paths {
         Paths::new(&place.location, &place.folder, self.metadata.table.location())
@@ -120,6 +126,9 @@ impl Place {
 
     /// Why nothing is written to the table, if so.
     pub(crate) fn unwritable(&self, found: &Found) -> Option<&'static str> {
+        if self.fixed.is_some() {
+            return Some("it is opened as one file of its metadata says, and changed by the name of its folder");
+        }
         if !found.metadata.manifests.is_empty() {
             return Some("its snapshots name manifests, as version 1 once had it, and no lists of them");
         }

@@ -41,6 +41,13 @@ pub(crate) struct Change {
     pub(crate) updates: Vec<TableUpdate>,
 }
 
+impl Change {
+    /// Nothing yet, for files that are written over `found`.
+    pub(crate) fn of(found: &Found) -> Self {
+        Self { spec_id: found.metadata.table.default_partition_spec_id(), ..Self::default() }
+    }
+}
+
 /// What a commit came to.
 pub(crate) enum Outcome {
     Committed(Arc<Found>),
@@ -84,9 +91,7 @@ pub(crate) async fn commit(place: &Place, found: &Found, change: Change) -> Resu
 /// Puts the metadata that follows `found`, unless it is there.
 pub(crate) async fn publish(place: &Place, found: &Found, updates: Vec<TableUpdate>) -> Result<Outcome, TableError> {
     let failed = |error: Error| TableError::storage(WRITING, place.location.to_string(), error);
-    let paths = found.paths(place);
-    let name = found.file.filename().unwrap_or_default();
-    let mut builder = found.metadata.table.as_ref().clone().into_builder(Some(paths.name(&format!("metadata/{name}"))));
+    let mut builder = found.metadata.table.as_ref().clone().into_builder(Some(found.name()));
     for update in updates {
         builder = update.apply(builder).map_err(failed)?;
     }

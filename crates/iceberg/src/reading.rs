@@ -3,7 +3,7 @@
 //! Iceberg spec, "Column Projection", "Reading", "Row-level Deletes".
 
 use crate::bytes::StoredFile;
-use crate::files::Planned;
+use crate::files::{FILE_PATH, Planned};
 use crate::manifests::{Content, DataFile};
 use crate::paths::Paths;
 use crate::place::{Found, Place};
@@ -37,8 +37,7 @@ use tokio::sync::{Mutex, OnceCell};
 /// Rows in a batch.
 const BATCH_ROWS: usize = 8192;
 const READING: &str = "reading a data file";
-/// Columns of files with position deletes.
-const FILE_PATH: i32 = 2_147_483_546;
+/// The column of position deletes that says which row.
 const POSITION: i32 = 2_147_483_545;
 
 pub(crate) type Batches = BoxStream<'static, Result<RecordBatch, TableError>>;
@@ -94,7 +93,7 @@ impl Reading {
         })
     }
 
-    fn failed(&self, file: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TableError {
+    pub(crate) fn failed(&self, file: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TableError {
         let error = error.into();
         TableError::storage(READING, format!("{}, file '{file}'", self.location), error)
     }

@@ -188,16 +188,16 @@ impl fmt::Debug for Part {
 }
 
 /// With the number of the file in the column that is for it.
-fn numbered(number: i64, fields: &[NestedFieldRef], rows: Batches) -> Batches {
+fn numbered(reading: &Arc<Reading>, number: i64, fields: &[NestedFieldRef], rows: Batches) -> Batches {
     let Some(at) = fields.iter().position(|field| field.id == FILE_NUMBER) else { return rows };
+    let reading = reading.clone();
     let numbered = move |batch: std::result::Result<RecordBatch, rivermere_table::TableError>| {
         let batch = batch?;
         let mut columns = batch.columns().to_vec();
         if let Some(column) = columns.get_mut(at) {
             *column = Arc::new(Int64Array::from_value(number, batch.num_rows()));
         }
-        RecordBatch::try_new(batch.schema(), columns)
-            .map_err(|error| rivermere_table::TableError::storage("numbering files", "a scan", error))
+        RecordBatch::try_new(batch.schema(), columns).map_err(|error| reading.failed("numbering rows", error))
     };
     rows.map(numbered).boxed()
 }
@@ -211,7 +211,7 @@ impl PartitionStream for Part {
         let (reading, fields) = (self.reading.clone(), self.fields.clone());
         let rows = futures::stream::iter(self.files.clone()).then(move |(number, planned)| {
             let (reading, fields) = (reading.clone(), fields.clone());
-            async move { Ok(numbered(number, &fields, reading.rows(&planned, &fields).await?)) }
+            async move { Ok(numbered(&reading, number, &fields, reading.rows(&planned, &fields).await?)) }
         });
         let schema = self.schema.clone();
         let told = |error: rivermere_table::TableError| DataFusionError::External(Box::new(error));

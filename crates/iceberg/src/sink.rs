@@ -6,6 +6,7 @@
 
 use crate::IcebergTable;
 use crate::clean::{Retention, clean};
+use crate::edits::{Edited, SMALL_BYTES, rewritten};
 use crate::files::Planned;
 use crate::place::{Found, Place};
 use crate::produce::{self, Change, Outcome};
@@ -25,7 +26,7 @@ use iceberg::TableUpdate;
 use iceberg::spec::{DataFile, NestedFieldRef, Operation, Type};
 use rivermere_base::{Changes, CrashPoint, Epoch};
 use rivermere_table::{
-    Adopt, Clean, Committed, Location, SinkMode, SinkSpec, StagedEpoch, Table as _, TableError, TableSink, TableSpec,
+    Claim, Clean, Committed, Location, SinkMode, SinkSpec, StagedEpoch, Table as _, TableError, TableSink, TableSpec,
     Upkeep, net,
 };
 use std::collections::{BTreeMap, HashSet};
@@ -35,8 +36,7 @@ use tokio::sync::Mutex;
 
 /// Attempts of one call before other writers are given way.
 const MAX_ATTEMPTS: u64 = 16;
-/// Files below this are small; when there are more of them than are kept, they are put together, some at a time.
-const SMALL_BYTES: u64 = 4 * 1024 * 1024;
+/// Small files that are left alone; with more, they are put together, some at a time.
 const SMALL_FILES_KEPT: usize = 16;
 const SMALL_FILES_AT_ONCE: usize = 64;
 /// The properties by which small files, and snapshots, are left as they are.
@@ -125,27 +125,11 @@ impl IcebergSink {
         if marker.is_some_and(|marker| marker >= self.spec.first_marker()) {
             return self.fit(&found).map(|_| found.number);
         }
-        let owner = found.metadata.table.properties().get(OWNER).cloned();
-        let files = self.table.planned(&found).await?.len();
-        let adopt = match self.spec.adopt {
-            Adopt::Refuse if owner.is_none() && files == 0 => Adopt::Adopt,
-            // Ours and empty: an earlier view of this name was dropped before it had rows.
-            Adopt::Refuse if marker.is_some() && files == 0 => Adopt::Overwrite,
-            Adopt::Refuse => {
-                let view = self.spec.sink_id.view();
-                let found = match owner {
-                    Some(_) if marker.is_some() => {
-                        format!("it holds what an earlier view '{view}', which was dropped, wrote")
-                    }
-                    Some(owner) => format!("it belongs to '{owner}', this is '{}'", self.spec.sink_id),
-                    None => format!("it holds {files} data file(s) of another writer"),
-                };
-                return Err(TableError::Foreign { location: self.shown(), found });
-            }
-            adopt => adopt,
-        };
+        let owner = found.metadata.table.properties().get(OWNER).map(String::as_str);
+        let planned = self.table.planned(&found).await?;
+        let claim = self.spec.claim(&self.shown(), marker, owner, planned.len())?;
         let properties: BTreeMap<String, String> = marks(&self.spec, self.spec.first_marker()).into_iter().collect();
-        let outcome = if adopt == Adopt::Overwrite {
+        let outcome = if claim == Claim::Replace {
             let refused = |error: iceberg::Error| TableError::InvalidSpec { reason: error.message().to_owned() };
             let table = &found.metadata.table;
             if !table.default_partition_spec().is_unpartitioned() || !table.default_sort_order().is_unsorted() {
@@ -158,16 +142,8 @@ impl IcebergSink {
             let schema = new_schema(&self.spec.schema, found.metadata.table.last_column_id());
             let schema = schema.map_err(|error| error.told(refused))?;
             let updates = vec![TableUpdate::AddSchema { schema }, TableUpdate::SetCurrentSchema { schema_id: -1 }];
-            let planned = self.table.planned(&found).await?;
             let removed = planned.iter().map(|planned| planned.file.name.clone()).collect();
-            let change = Change {
-                operation: Operation::Delete,
-                removed,
-                properties,
-                updates,
-                spec_id: found.metadata.table.default_partition_spec_id(),
-                ..Change::default()
-            };
+            let change = Change { operation: Operation::Delete, removed, properties, updates, ..Change::of(&found) };
             produce::commit(self.place(), &found, change).await?
         } else {
             self.fit(&found)?;
@@ -338,8 +314,7 @@ impl IcebergSink {
 impl IcebergSink {
     /// Forgets snapshots that are not kept, now and then, with their files.
     async fn clean(&self, found: &Found, needed: &[i64]) -> Result<u64, TableError> {
-        let left =
-            found.metadata.table.properties().get(AUTO_VACUUM).is_some_and(|value| value.eq_ignore_ascii_case("false"));
+        let left = is_off(found, AUTO_VACUUM);
         if left || found.number < self.clean_next.load(Ordering::Relaxed) {
             return Ok(0);
         }
@@ -413,6 +388,11 @@ fn range(column: &ArrayRef) -> Option<(ScalarValue, ScalarValue)> {
     let least = values.iter().min_by(|one, other| by(one, other))?.clone();
     let greatest = values.iter().max_by(|one, other| by(one, other))?.clone();
     Some((least, greatest))
+}
+
+/// Whether a property of the table says no.
+fn is_off(found: &Found, property: &str) -> bool {
+    found.metadata.table.properties().get(property).is_some_and(|value| value.eq_ignore_ascii_case("false"))
 }
 
 fn marker_name(spec: &SinkSpec) -> String {
@@ -525,12 +505,7 @@ impl TableSink for IcebergSink {
     async fn maintain(&self, needed: &[i64]) -> Result<Upkeep, TableError> {
         let _turn = self.turn.lock().await;
         let found = self.place().newest().await?;
-        let left = found
-            .metadata
-            .table
-            .properties()
-            .get(AUTO_COMPACT)
-            .is_some_and(|value| value.eq_ignore_ascii_case("false"));
+        let left = is_off(&found, AUTO_COMPACT);
         let planned = self.table.planned(&found).await?;
         let small: Vec<Planned> = planned
             .into_iter()
@@ -540,24 +515,9 @@ impl TableSink for IcebergSink {
         if left || small.len() <= SMALL_FILES_KEPT {
             return Ok(Upkeep { files_compacted: 0, files_removed: self.clean(&found, needed).await? });
         }
-        let reading = Reading::new(self.place(), &found);
-        let fields = found.metadata.table.current_schema().as_struct().fields().to_vec();
-        let mut files = Files::new(self.place(), &found)?;
-        for planned in &small {
-            let mut rows = reading.rows(planned, &fields).await?;
-            while let Some(batch) = rows.try_next().await? {
-                files.write(&batch).await?;
-            }
-        }
-        let removed: HashSet<String> = small.iter().map(|planned| planned.file.name.clone()).collect();
+        let Edited { added, removed, .. } = rewritten(&self.table, &found, &small).await?;
         let files_compacted = removed.len() as u64;
-        let change = Change {
-            operation: Operation::Replace,
-            added: files.finish().await?,
-            removed,
-            spec_id: found.metadata.table.default_partition_spec_id(),
-            ..Change::default()
-        };
+        let change = Change { operation: Operation::Replace, added, removed, ..Change::of(&found) };
         match produce::commit(self.place(), &found, change).await {
             Ok(Outcome::Committed(_)) => Ok(Upkeep { files_compacted, files_removed: 0 }),
             // Others were quicker, and the next time is soon.

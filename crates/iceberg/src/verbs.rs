@@ -1,14 +1,16 @@
 //! Statements as snapshots, or as metadata alone.
 
 use crate::IcebergTable;
-use crate::clean::{Retention, clean};
-use crate::edits::{self, Edited, MergeFailed};
+use crate::clean::{MAX_AGE, Retention, clean};
+use crate::edits::{self, Edited};
 use crate::place::{Found, Place};
 use crate::produce::{self, Change, Outcome};
+use crate::table::number;
 use crate::types::{arrow_type, columns, iceberg_type};
 use crate::writing::Files;
 use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 use async_trait::async_trait;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
@@ -94,7 +96,7 @@ impl IcebergTable {
         }
     }
 
-    fn refused(&self, verb: &'static str, reason: impl Into<String>) -> TableError {
+    pub(crate) fn refused(&self, verb: &'static str, reason: impl Into<String>) -> TableError {
         TableError::Verb { location: self.place().location.to_string(), verb, reason: reason.into() }
     }
 
@@ -113,15 +115,20 @@ impl IcebergTable {
             .any(|snapshot| snapshot.summary().additional_properties.get(STATEMENT).is_some_and(is_it))
     }
 
-    /// Adds files, again over what others have left meanwhile.
-    async fn add(&self, found: Arc<Found>, change: Change, statement: &str) -> Result<Arc<Found>, TableError> {
-        let mut found = found;
+    /// Makes a change over `found`; with more attempts, over what others have left meanwhile.
+    async fn commit(
+        &self,
+        found: &Arc<Found>,
+        change: Change,
+        statement: &str,
+        attempts: u64,
+    ) -> Result<Arc<Found>, TableError> {
         let shape = |found: &Found| {
             let table = &found.metadata.table;
             (table.uuid(), table.current_schema_id(), table.default_partition_spec_id())
         };
-        let first = shape(&found);
-        for _ in 0..ATTEMPTS {
+        let (first, mut found) = (shape(found), found.clone());
+        for _ in 0..attempts {
             match produce::commit(self.place(), &found, change.clone()).await {
                 Ok(Outcome::Committed(newest)) => return Ok(newest),
                 Ok(Outcome::Lost) => found = self.place().newest().await?,
@@ -140,25 +147,7 @@ impl IcebergTable {
                 break;
             }
         }
-        Err(TableError::Conflict { location: self.place().location.to_string(), attempts: ATTEMPTS })
-    }
-
-    /// Makes a change over `found`, and over nothing else.
-    async fn change(&self, found: &Found, change: Change, statement: &str) -> Result<Arc<Found>, TableError> {
-        match produce::commit(self.place(), found, change).await {
-            Ok(Outcome::Committed(newest)) => Ok(newest),
-            Ok(Outcome::Lost) => {
-                let newest = self.place().newest().await?;
-                match self.has(&newest, statement) {
-                    true => Ok(newest),
-                    false => Err(TableError::Conflict { location: self.place().location.to_string(), attempts: 1 }),
-                }
-            }
-            Err(error) => match self.place().newest().await {
-                Ok(newest) if self.has(&newest, statement) => Ok(newest),
-                _ => Err(error),
-            },
-        }
+        Err(TableError::Conflict { location: self.place().location.to_string(), attempts })
     }
 
     async fn publish(&self, found: &Found, updates: Vec<TableUpdate>) -> Result<Arc<Found>, TableError> {
@@ -172,11 +161,10 @@ impl IcebergTable {
         &self,
         session: &SessionState,
         found: &Found,
+        verb: &'static str,
         rows: &LogicalPlan,
     ) -> Result<(Vec<iceberg::spec::DataFile>, u64), TableError> {
-        let failed = |error: datafusion::error::DataFusionError| {
-            TableError::storage("reading the rows to be written", self.place().location.to_string(), error)
-        };
+        let failed = |error: DataFusionError| edits::refused(self.place(), verb, error);
         let mut files = Files::new(self.place(), found)?;
         let plan = session.create_physical_plan(rows).await.map_err(failed)?;
         let mut batches = execute_stream(plan, session.task_ctx()).map_err(failed)?;
@@ -283,30 +271,30 @@ impl EditableTable for IcebergTable {
 
     async fn apply(&self, session: &SessionState, base: i64, statement: &str, verb: Verb) -> Result<Done, TableError> {
         let found = self.place().newest().await?;
-        let name = verb_name(&verb);
+        let name = verb.name();
         self.writable(&found, name)?;
         let is_blind = matches!(verb, Verb::Append(_));
-        if !is_blind && self.version().await? != base {
+        let newest = found.metadata.table.current_snapshot().map_or(0, |snapshot| number(snapshot));
+        if !is_blind && newest != base {
             return Err(TableError::Conflict { location: self.place().location.to_string(), attempts: 1 });
         }
         let mut done = Done::default();
         match verb {
             Verb::Append(rows) => {
-                let (added, count) = self.written(session, &found, &rows).await?;
+                let (added, count) = self.written(session, &found, name, &rows).await?;
                 done.rows = Some(count);
                 if !added.is_empty() {
                     let change = Change {
                         operation: Operation::Append,
                         added,
                         summary: operation(statement),
-                        spec_id: found.metadata.table.default_partition_spec_id(),
-                        ..Change::default()
+                        ..Change::of(&found)
                     };
-                    self.add(found, change, statement).await?;
+                    self.commit(&found, change, statement, ATTEMPTS).await?;
                 }
             }
             Verb::Overwrite(rows) => {
-                let (added, count) = self.written(session, &found, &rows).await?;
+                let (added, count) = self.written(session, &found, name, &rows).await?;
                 done.rows = Some(count);
                 let removed: HashSet<String> =
                     self.planned(&found).await?.iter().map(|planned| planned.file.name.clone()).collect();
@@ -316,10 +304,9 @@ impl EditableTable for IcebergTable {
                         added,
                         removed,
                         summary: operation(statement),
-                        spec_id: found.metadata.table.default_partition_spec_id(),
-                        ..Change::default()
+                        ..Change::of(&found)
                     };
-                    self.change(&found, change, statement).await?;
+                    self.commit(&found, change, statement, 1).await?;
                 }
             }
             Verb::Delete { condition } => {
@@ -331,11 +318,7 @@ impl EditableTable for IcebergTable {
                 done = self.edited(&found, edited, Operation::Overwrite, statement).await?;
             }
             Verb::Merge(merge) => {
-                let merged = edits::merge(self, &found, session, &merge).await;
-                let (edited, [deleted, updated, inserted]) = merged.map_err(|error| match error {
-                    MergeFailed::Table(error) => error,
-                    MergeFailed::Refused(reason) => self.refused(name, reason),
-                })?;
+                let (edited, [deleted, updated, inserted]) = edits::merge(self, &found, session, &merge).await?;
                 done = self.edited(&found, edited, Operation::Overwrite, statement).await?;
                 let rows = [("rows_inserted", inserted), ("rows_updated", updated), ("rows_deleted", deleted)];
                 done.figures.extend(rows);
@@ -414,19 +397,7 @@ impl EditableTable for IcebergTable {
             }
             Verb::Clean(what) => {
                 let own = Retention::of(&found);
-                let asked = match what.retain_hours {
-                    Some(hours) => i64::try_from(hours).ok().and_then(|hours| hours.checked_mul(3_600_000)),
-                    None => Some(own.age_ms),
-                };
-                let age_ms = asked.ok_or_else(|| self.refused(name, "that is too long"))?;
-                if age_ms < own.age_ms {
-                    let reason = format!(
-                        "the table keeps snapshots for {} hours, which readers of older ones count on; to keep them for less \
-                         time, set its property history.expire.max-snapshot-age-ms",
-                        own.age_ms / 3_600_000
-                    );
-                    return Err(self.refused(name, reason));
-                }
+                let age_ms = what.retention_ms(own.age_ms, MAX_AGE.0).map_err(|reason| self.refused(name, reason))?;
                 let retention = Retention { age_ms, ..own };
                 let cleaned = clean(self.place(), &found, self.manifests(), &retention, &what).await?;
                 done.figures = vec![("files_removed", cleaned.files), ("snapshots_removed", cleaned.snapshots)];
@@ -442,7 +413,7 @@ impl EditableTable for IcebergTable {
 impl IcebergTable {
     async fn edited(
         &self,
-        found: &Found,
+        found: &Arc<Found>,
         edited: Edited,
         operation: Operation,
         statement: &str,
@@ -464,10 +435,9 @@ impl IcebergTable {
             added: edited.added,
             removed: edited.removed,
             summary: self::operation(statement),
-            spec_id: found.metadata.table.default_partition_spec_id(),
-            ..Change::default()
+            ..Change::of(found)
         };
-        self.change(found, change, statement).await?;
+        self.commit(found, change, statement, 1).await?;
         Ok(done)
     }
 }
@@ -494,26 +464,5 @@ fn wider(from: &Type, to: &arrow::datatypes::DataType) -> Option<PrimitiveType> 
         }
         (from, to) if from == to => Some(to.clone()),
         _ => None,
-    }
-}
-
-fn verb_name(verb: &Verb) -> &'static str {
-    match verb {
-        Verb::Append(_) => "INSERT",
-        Verb::Overwrite(_) => "INSERT OVERWRITE",
-        Verb::Delete { .. } => "DELETE",
-        Verb::Update { .. } => "UPDATE",
-        Verb::Merge(_) => "MERGE",
-        Verb::AddColumns(_) => "ADD COLUMN",
-        Verb::RenameColumn { .. } => "RENAME COLUMN",
-        Verb::DropColumn(_) => "DROP COLUMN",
-        Verb::WidenColumn { .. } => "ALTER COLUMN TYPE",
-        Verb::DropNotNull(_) => "DROP NOT NULL",
-        Verb::AddConstraint { .. } => "ADD CONSTRAINT",
-        Verb::DropConstraint { .. } => "DROP CONSTRAINT",
-        Verb::SetProperties(_) => "SET TBLPROPERTIES",
-        Verb::Compact { .. } => "OPTIMIZE",
-        Verb::Clean(_) => "VACUUM",
-        Verb::Restore { .. } => "RESTORE",
     }
 }

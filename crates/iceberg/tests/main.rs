@@ -3,6 +3,11 @@
 mod acceptance;
 #[path = "../../delta/tests/expected.rs"]
 mod expected;
+mod sink;
 mod spark;
+#[path = "../../delta/tests/spark_session.rs"]
+mod spark_session;
+#[path = "../../delta/tests/tables.rs"]
+mod tables;
 mod verbs;
 mod world;

@@ -1,8 +1,9 @@
 //! Tables beside Apache Spark, in both directions, when `RIVERMERE_SPARK` names the folder where it is installed
 //! (`cargo xtask test --full` does).
 
+use crate::spark_session::{installed, rows_of_script};
+use crate::tables::{changed, collect};
 use crate::verbs::{KINDS, apply, apply_with, delete, insert, insert_into, plan, set};
-use crate::world::*;
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt as _;
@@ -11,42 +12,24 @@ use object_store::local::LocalFileSystem;
 use rivermere_base::Changes;
 use rivermere_iceberg::IcebergTable;
 use rivermere_table::{Location, MergeClause, MergeVerb, Table, Verb};
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::sync::Arc;
 
 /// A session, and `show(snapshot)`: the rows of a table as one line of JSON.
 const SESSION: &str = r#"
-import glob, json, sys
-from pyspark.sql import SparkSession
-spark = (SparkSession.builder.master("local[2]").config("spark.jars", ",".join(glob.glob(sys.argv[1] + "/jars/*.jar")))
-    .config("spark.ui.enabled", "false").config("spark.sql.shuffle.partitions", "1")
-    .config("spark.driver.bindAddress", "127.0.0.1").config("spark.driver.host", "127.0.0.1")
-    .config("spark.sql.session.timeZone", "UTC")
+spark = (builder
     .config("spark.sql.extensions", "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions")
     .config("spark.sql.catalog.lake", "org.apache.iceberg.spark.SparkCatalog")
     .config("spark.sql.catalog.lake.type", "hadoop").config("spark.sql.catalog.lake.cache-enabled", "false")
     .config("spark.sql.catalog.lake.warehouse", sys.argv[2]).getOrCreate())
-spark.sparkContext.setLogLevel("ERROR")
 t = "lake.db.t"
-def cell(value):
-    return "null" if value is None else str(value)
 def show(snapshot=None):
     frame = spark.table(t) if snapshot is None else spark.sql(f"SELECT * FROM {t} VERSION AS OF {snapshot}")
-    print("ROWS " + json.dumps(sorted("=".join(cell(c) for c in row) for row in frame.collect())))
+    told(frame)
 "#;
 
 fn spark(installed: &Path, warehouse: &Path, script: &str) -> Vec<Vec<String>> {
-    let output = Command::new(installed.join("python/bin/python"))
-        .args(["-c", &format!("{SESSION}{script}")])
-        .args([installed, warehouse])
-        .env("SPARK_LOCAL_IP", "127.0.0.1")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let out = String::from_utf8(output.stdout).unwrap();
-    out.lines().filter_map(|line| serde_json::from_str(line.strip_prefix("ROWS ")?).ok()).collect()
+    rows_of_script(installed, SESSION, warehouse, script)
 }
 
 /// Goes from each version to the next, and from the first to the last.
@@ -54,27 +37,16 @@ async fn changes_lead_on(table: &IcebergTable, versions: &[i64]) {
     let columns = table.schema().await.unwrap();
     let pairs = versions.windows(2).map(|pair| (pair[0], pair[1]));
     for (from, to) in pairs.chain([(versions[0], versions[versions.len() - 1])]) {
-        let mut sum = BTreeMap::<String, i64>::new();
-        for row in collect(table.scan(Some(from)).await.unwrap()).await.unwrap() {
-            *sum.entry(row).or_default() += 1;
-        }
+        let old = collect(table.scan(Some(from)).await.unwrap()).await.unwrap();
         let changes: Vec<Changes> = table.changes(Some(from), to, &columns).await.unwrap().try_collect().await.unwrap();
-        for part in &changes {
-            for row in 0..part.num_rows() {
-                *sum.entry(text(&[part.batch().slice(row, 1)]).remove(0)).or_default() += part.weight(row);
-            }
-        }
-        let rows: Vec<String> = sum.into_iter().flat_map(|(row, n)| (0..n).map(move |_| row.clone())).collect();
-        assert_eq!(rows, collect(table.scan(Some(to)).await.unwrap()).await.unwrap(), "{from} to {to}");
+        let new = collect(table.scan(Some(to)).await.unwrap()).await.unwrap();
+        assert_eq!(changed(old, &changes), new, "{from} to {to}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spark_reads_every_snapshot_of_ours_and_we_read_those_that_it_makes() {
-    let Some(installed) = std::env::var_os("RIVERMERE_SPARK").map(PathBuf::from) else {
-        println!("skipped: RIVERMERE_SPARK is not set");
-        return;
-    };
+    let Some(installed) = installed() else { return };
     for (partitioned_by, version) in KINDS {
         for mode in ["copy-on-write", "merge-on-read"] {
             let folder = tempfile::tempdir().unwrap();

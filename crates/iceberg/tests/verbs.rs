@@ -1,5 +1,6 @@
 //! What statements do, each as one snapshot or one change of metadata.
 
+use crate::tables::{done, text};
 use crate::world::*;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::logical_expr::LogicalPlan;
@@ -10,7 +11,6 @@ use rivermere_iceberg::IcebergTable;
 use rivermere_sim::{BreakingStore, Failure};
 use rivermere_table::{Clean, Done, EditableTable, Location, Table, TableError, TableSpec, Verb};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 fn columns() -> SchemaRef {
     Arc::new(Schema::new(vec![
@@ -40,17 +40,8 @@ pub async fn plan(session: &SessionContext, sql: &str) -> LogicalPlan {
     session.sql(sql).await.unwrap().into_unoptimized_plan()
 }
 
-/// As a statement does it: again over the newest version when another writer was quicker.
 pub async fn apply_with(session: &SessionContext, table: &IcebergTable, verb: Verb) -> Result<Done, TableError> {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    let statement = format!("statement {}", NEXT.fetch_add(1, Ordering::Relaxed));
-    loop {
-        let base = table.version().await.unwrap();
-        match table.apply(&session.state(), base, &statement, verb.clone()).await {
-            Err(TableError::Conflict { .. }) => {}
-            done => return done,
-        }
-    }
+    done(table, session, verb).await
 }
 
 pub async fn apply(table: &IcebergTable, verb: Verb) -> Result<Done, TableError> {
@@ -379,4 +370,62 @@ async fn metadata_that_another_writer_compresses_is_followed_and_not_written_ove
     let refused = insert(&table, "(2, 'b', 's')").await.unwrap_err().to_string();
     assert!(refused.contains("compressed"), "{refused}");
     assert_eq!(rows(&store).await, ["1=a=n"]);
+}
+
+/// The newest metadata, changed as text.
+async fn with_metadata(store: &Arc<dyn ObjectStore>, change: impl Fn(&str) -> String) {
+    let file = location(store).path().clone().join("metadata").join("v1.metadata.json");
+    let text = store.get(&file).await.unwrap().bytes().await.unwrap();
+    store.put(&file, change(std::str::from_utf8(&text).unwrap()).into()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_known_is_named() {
+    let text = |from: &'static str, to: &'static str| {
+        move |text: &str| {
+            assert!(text.contains(from), "{from} is not in {text}");
+            text.replace(from, to)
+        }
+    };
+    for (from, to, parts) in [
+        ("\"type\":\"string\"", "\"type\":\"variant\"", ["RM-5007", "variant"]),
+        ("\"type\":\"string\"", "\"type\":\"geometry(srid:4326)\"", ["RM-5007", "geometry"]),
+        ("\"format-version\":2", "\"format-version\":4", ["RM-5007", "format version 4"]),
+        ("\"format-version\":2", "\"format-version\":", ["RM-5019", "v1.metadata.json"]),
+        ("\"current-schema-id\":0", "\"current-schema-id\":7", ["RM-5019", "v1.metadata.json"]),
+    ] {
+        let store = memory();
+        created(&store, &[], "2").await;
+        with_metadata(&store, text(from, to)).await;
+        let error = IcebergTable::open(location(&store)).await.err().expect("it is not known").to_string();
+        assert!(parts.iter().all(|part| error.contains(part)), "{to}: {error}");
+    }
+    for (kind, shown) in [("uuid", "uuid"), ("fixed[16]", "fixed")] {
+        let store = memory();
+        created(&store, &[], "2").await;
+        with_metadata(&store, |text| text.replace("\"type\":\"string\"", &format!("\"type\":\"{kind}\""))).await;
+        let table = IcebergTable::open(location(&store)).await.unwrap();
+        let error = insert(&table, "(1, 'a', 'n')").await.unwrap_err().to_string();
+        assert!(error.starts_with("RM-5007") && error.contains(shown), "{error}");
+    }
+}
+
+/// What a statement gets wrong is the statement's, and not a failure of the storage that is tried again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_cannot_be_is_told_so() {
+    let store = memory();
+    let table = created(&store, &[], "2").await;
+    insert(&table, "(1, 'a', 'n')").await.unwrap();
+    let session = SessionContext::new();
+    let text = plan(&session, "SELECT 'x' AS key, 'a' AS value, 'n' AS place").await;
+    for (verb, said) in [
+        (delete("\"nothing\" = 1"), "nothing"),
+        (delete("1 / (\"key\" - 1) = 1"), "zero"),
+        (set("key", "CAST(\"value\" AS INT)", None), "'a'"),
+        (Verb::Append(text), "'x'"),
+    ] {
+        let error = apply_with(&session, &table, verb.clone()).await.unwrap_err();
+        assert!(!error.is_retryable() && error.to_string().contains(said), "{verb:?}: {error}");
+    }
+    assert_eq!((table.version().await.unwrap(), rows(&store).await), (1, vec!["1=a=n".to_string()]));
 }

@@ -93,6 +93,44 @@ impl SinkSpec {
     }
 }
 
+impl SinkSpec {
+    /// Whether a table that this sink has no part in may be written, and how: kept as it is, or replaced. `marker` is the epoch
+    /// that the table holds of the sink's name, `owner` who says that it writes the table, `files` how many data files it has.
+    ///
+    /// # Errors
+    /// [`TableError::Foreign`], with what was found.
+    pub fn claim(
+        &self,
+        location: &str,
+        marker: Option<Epoch>,
+        owner: Option<&str>,
+        files: usize,
+    ) -> Result<Claim, TableError> {
+        let found = match (self.adopt, owner) {
+            (Adopt::Adopt, _) => return Ok(Claim::Keep),
+            (Adopt::Overwrite, _) => return Ok(Claim::Replace),
+            (Adopt::Refuse, None) if files == 0 => return Ok(Claim::Keep),
+            // Ours and empty: an earlier view of this name was dropped before it had rows.
+            (Adopt::Refuse, _) if marker.is_some() && files == 0 => return Ok(Claim::Replace),
+            (Adopt::Refuse, Some(_)) if marker.is_some() => {
+                format!("it holds what an earlier view '{}', which was dropped, wrote", self.sink_id.view())
+            }
+            (Adopt::Refuse, Some(owner)) => format!("it belongs to '{owner}', this is '{}'", self.sink_id),
+            (Adopt::Refuse, None) => format!("it holds {files} data file(s) of another writer"),
+        };
+        Err(TableError::Foreign { location: location.to_owned(), found })
+    }
+}
+
+/// How a table becomes a sink's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// With its rows, if any.
+    Keep,
+    /// By the view's rows and columns.
+    Replace,
+}
+
 /// The net changes of one epoch: durable in the pipeline's own outbox and listed in its manifest.
 #[derive(Clone, Debug)]
 pub struct StagedEpoch {

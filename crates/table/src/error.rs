@@ -65,6 +65,9 @@ pub enum TableError {
     #[error("RM-5014: there is no table at '{location}'")]
     Missing { location: String },
 
+    #[error("RM-5020: at '{location}' there is no {wanted} table, but one of {found}: write {found} in its place")]
+    OtherFormat { location: String, wanted: &'static str, found: &'static str },
+
     #[error("RM-5016: no table is written at '{location}': {reason}")]
     UnfitStorage { location: String, reason: String },
 

@@ -17,7 +17,8 @@ pub mod net;
 mod verbs;
 
 pub use contract::{
-    Adopt, Committed, RowChanges, SinkId, SinkMode, SinkSpec, StagedEpoch, Table, TableSink, TableVersion, Upkeep,
+    Adopt, Claim, Committed, RowChanges, SinkId, SinkMode, SinkSpec, StagedEpoch, Table, TableSink, TableVersion,
+    Upkeep,
 };
 pub use error::TableError;
 pub use location::Location;

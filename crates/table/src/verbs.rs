@@ -99,6 +99,30 @@ pub enum Verb {
     },
 }
 
+impl Verb {
+    /// As statements call it, for messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Append(_) => "INSERT",
+            Self::Overwrite(_) => "INSERT OVERWRITE",
+            Self::Delete { .. } => "DELETE",
+            Self::Update { .. } => "UPDATE",
+            Self::Merge(_) => "MERGE",
+            Self::AddColumns(_) => "ADD COLUMNS",
+            Self::RenameColumn { .. } => "RENAME COLUMN",
+            Self::DropColumn(_) => "DROP COLUMN",
+            Self::WidenColumn { .. } => "ALTER COLUMN TYPE",
+            Self::DropNotNull(_) => "DROP NOT NULL",
+            Self::AddConstraint { .. } => "ADD CONSTRAINT",
+            Self::DropConstraint { .. } => "DROP CONSTRAINT",
+            Self::SetProperties(_) => "SET TBLPROPERTIES",
+            Self::Compact { .. } => "OPTIMIZE",
+            Self::Clean(_) => "VACUUM",
+            Self::Restore { .. } => "RESTORE",
+        }
+    }
+}
+
 /// `VACUUM`: removes files that no version of the last `retain_hours` names; the table's own retention when that is left
 /// out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -110,6 +134,26 @@ pub struct Clean {
     /// Versions that somebody still reads on from: their files stay, however old they are. Versions that the table has
     /// forgotten are passed over.
     pub needed: Vec<i64>,
+}
+
+impl Clean {
+    /// How long, in milliseconds, what versions name is kept, for a table that keeps it for `own_ms` by its property `name`.
+    ///
+    /// # Errors
+    /// With the reason, for less time than the table's own: readers of older versions count on that.
+    pub fn retention_ms(&self, own_ms: i64, name: &str) -> Result<i64, String> {
+        const HOUR_MS: i64 = 3_600_000;
+        let Some(hours) = self.retain_hours else { return Ok(own_ms) };
+        let asked = i64::try_from(hours).ok().and_then(|hours| hours.checked_mul(HOUR_MS)).ok_or("that is too long")?;
+        if asked < own_ms {
+            return Err(format!(
+                "the table keeps older versions for {} hours, which their readers count on; to keep them for less time, set its \
+                 property {name}",
+                own_ms / HOUR_MS
+            ));
+        }
+        Ok(asked)
+    }
 }
 
 /// `MERGE`: what happens to rows of the table and of a source that match.

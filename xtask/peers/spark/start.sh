@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
-# A PySpark prompt with Delta, in the folder of the tables: start.sh INSTALLED [PORT] [FOLDER]; the port is not used.
+# A PySpark prompt with Delta and Iceberg, in the folder of the tables: start.sh INSTALLED [PORT] [FOLDER]; the port is not
+# used. Iceberg tables are lake.<folder below>.<folder below that>. What Spark keeps for itself is not left in the folder.
 set -euo pipefail
 installed="$1"
 cd "${3:-.}"
 # Spark looks for itself, and for Python, on the path.
 export PATH="$installed/python/bin:$PATH" PYSPARK_PYTHON="$installed/python/bin/python" SPARK_LOCAL_IP=127.0.0.1
-exec "$installed/python/bin/pyspark" --master 'local[2]' --jars "$(echo "$installed"/jars/*.jar | tr ' ' ',')" \
+own="$(mktemp -d)"
+trap 'rm -rf "$own"' EXIT
+"$installed/python/bin/pyspark" --master 'local[2]' --jars "$(echo "$installed"/jars/*.jar | tr ' ' ',')" \
   --conf spark.ui.enabled=false --conf spark.sql.session.timeZone=UTC \
-  --conf spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension \
+  --driver-java-options "-Dderby.system.home=$own" --conf "spark.sql.warehouse.dir=$own/warehouse" \
+  --conf spark.sql.extensions=io.delta.sql.DeltaSparkSessionExtension,org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions \
+  --conf spark.sql.catalog.lake=org.apache.iceberg.spark.SparkCatalog --conf spark.sql.catalog.lake.type=hadoop \
+  --conf "spark.sql.catalog.lake.warehouse=$PWD" \
   --conf spark.sql.catalog.spark_catalog=org.apache.spark.sql.delta.catalog.DeltaCatalog

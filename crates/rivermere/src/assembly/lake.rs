@@ -227,7 +227,22 @@ impl Lake {
     }
 
     /// A table, for statements about it.
+    ///
+    /// # Errors
+    /// [`TableError::OtherFormat`] when there is one of another format at the place.
     pub(super) async fn table(&self, place: &LakePlace) -> Result<Arc<dyn EditableTable>, TableError> {
+        let opened = self.opened(place).await;
+        let Err(TableError::Missing { location }) = opened else { return opened };
+        for format in LakeFormat::ALL.into_iter().filter(|format| *format != place.format) {
+            if self.opened(&LakePlace::new(format, place.location.clone())).await.is_ok() {
+                let (wanted, found) = (place.format.name(), format.name());
+                return Err(TableError::OtherFormat { location, wanted, found });
+            }
+        }
+        Err(TableError::Missing { location })
+    }
+
+    async fn opened(&self, place: &LakePlace) -> Result<Arc<dyn EditableTable>, TableError> {
         let location = self.location_of(&place.location)?;
         Ok(match place.format {
             LakeFormat::Delta => Arc::new(DeltaTable::open(location).await?),

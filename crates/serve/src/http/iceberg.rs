@@ -1,4 +1,4 @@
-//! `/iceberg/v1/…`: the Iceberg tables of the platform as a REST catalog, for Spark, Trino, DuckDB and PyIceberg.
+//! `/iceberg/v1/…`: the Iceberg tables of the platform as a REST catalog.
 //!
 //! Specification: Apache Iceberg's `rest-catalog-open-api.yaml`. There is one namespace, `public`. Tables are listed, loaded and
 //! committed to; they are made and dropped by statements. Errors are `{"error": {"message": …, "type": …, "code": …}}`.
