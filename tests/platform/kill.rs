@@ -155,6 +155,13 @@ CREATE MATERIALIZED VIEW added STORED AS DELTA AS SELECT id, amount FROM payment
 CREATE MATERIALIZED VIEW iceberg_totals STORED AS ICEBERG AS
 SELECT account, COUNT(*) AS payments, SUM(amount) AS amount FROM payments GROUP BY account;
 
+CREATE MATERIALIZED VIEW iceberg_marked STORED AS ICEBERG
+TBLPROPERTIES ('format-version' = '3', 'write.merge.mode' = 'merge-on-read') AS
+SELECT account, COUNT(*) AS payments, SUM(amount) AS amount FROM payments GROUP BY account;
+
+CREATE MATERIALIZED VIEW hudi_totals STORED AS HUDI AS
+SELECT account, COUNT(*) AS payments, SUM(amount) AS amount FROM payments GROUP BY account;
+
 CREATE MATERIALIZED VIEW iceberg_added STORED AS ICEBERG AS SELECT id, amount FROM payments WHERE amount > 900;
 ";
 
@@ -242,6 +249,8 @@ fn upserts_survive(kills: usize) {
         ("marked", "delta"),
         ("added", "delta"),
         ("iceberg_totals", "iceberg"),
+        ("iceberg_marked", "iceberg"),
+        ("hudi_totals", "hudi"),
         ("iceberg_added", "iceberg"),
     ] {
         let read = |from: String| sorted(&process.sql(&format!("SELECT * FROM {from}")));

@@ -6,6 +6,7 @@ mod crash;
 mod docs;
 mod full_disk;
 mod harness;
+mod hudi;
 mod iceberg;
 mod journey;
 mod kill;

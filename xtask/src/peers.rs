@@ -52,19 +52,19 @@ const PEERS: &[Peer] = &[
     },
     Peer { name: "azurite", install: install::node_packages_elsewhere },
     Peer { name: "hdfs", install: jars },
-    Peer {
-        name: "spark",
-        install: |installed, peer| {
-            install::python_environment(&installed.join("python"), &peer.join("requirements.txt"))?;
-            install::jars(&installed.join("jars"), &peer.join("pom.xml"), &[])?;
-            Ok(installed.to_path_buf())
-        },
-    },
+    Peer { name: "spark", install: spark },
+    Peer { name: "spark-hudi", install: spark },
     Peer {
         name: "oci",
         install: |installed, peer| install::python_environment(installed, &peer.join("requirements.txt")),
     },
 ];
+
+fn spark(installed: &Path, peer: &Path) -> Result<PathBuf, String> {
+    install::python_environment(&installed.join("python"), &peer.join("requirements.txt"))?;
+    install::jars(&installed.join("jars"), &peer.join("pom.xml"), &[])?;
+    Ok(installed.to_path_buf())
+}
 
 fn jars(installed: &Path, peer: &Path) -> Result<PathBuf, String> {
     install::jars(installed, &peer.join("pom.xml"), &[])?;
@@ -84,7 +84,7 @@ pub fn install_storages(cache: &Path) -> Result<Vec<(String, PathBuf)>, String> 
 
 /// Engines that read and write our tables beside us, with the variables that name them. Large, so only for whole runs.
 pub fn install_engines(cache: &Path) -> Result<Vec<(String, PathBuf)>, String> {
-    install_some(cache, [("RIVERMERE_SPARK", "spark")])
+    install_some(cache, [("RIVERMERE_SPARK", "spark"), ("RIVERMERE_SPARK_HUDI", "spark-hudi")])
 }
 
 fn install_some(

@@ -18,11 +18,17 @@ pub fn data(format: &str) -> Option<PathBuf> {
     data.map(|data| PathBuf::from(data).join(format))
 }
 
+/// An archive of the data: a compressed tar, or a zip.
 pub fn unpack(archive: &Path) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let tar = folder.path().join("archive.tar");
-    zstd::stream::copy_decode(std::fs::File::open(archive).unwrap(), std::fs::File::create(&tar).unwrap()).unwrap();
-    let done = Command::new("tar").arg("-xf").arg(&tar).arg("-C").arg(folder.path()).output().unwrap();
+    let done = if archive.extension().is_some_and(|extension| extension == "zip") {
+        let mut python = Command::new("python3");
+        python.args(["-m", "zipfile", "-e"]).arg(archive).arg(folder.path()).output().unwrap()
+    } else {
+        let tar = folder.path().join("archive.tar");
+        zstd::stream::copy_decode(std::fs::File::open(archive).unwrap(), std::fs::File::create(&tar).unwrap()).unwrap();
+        Command::new("tar").arg("-xf").arg(&tar).arg("-C").arg(folder.path()).output().unwrap()
+    };
     assert!(done.status.success(), "{}: {}", archive.display(), String::from_utf8_lossy(&done.stderr));
     folder
 }

@@ -51,7 +51,7 @@ async fn changes_lead_on(table: &DeltaTable, store: &Arc<dyn ObjectStore>, from:
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_that_we_mark_are_gone_for_spark_and_those_that_it_marks_for_us() {
-    let Some(installed) = installed() else { return };
+    let Some(installed) = installed("RIVERMERE_SPARK") else { return };
     for partitioned_by in [&[][..], &["value"]] {
         let (_folder, store, path) = place();
         let table = created_with(&store, partitioned_by, MARKED).await;
@@ -107,7 +107,7 @@ show()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spark_reads_every_version_of_a_marking_sink_and_commits_in_between() {
-    let Some(installed) = installed() else { return };
+    let Some(installed) = installed("RIVERMERE_SPARK") else { return };
     let (_folder, store, path) = place();
     let sink = open(&store, SinkSpec { properties: pairs(MARKED), ..merge() }).await.unwrap();
     let many = (1..=30).map(|key| format!("+{key}=a")).collect::<Vec<_>>().join(" ");
@@ -131,7 +131,7 @@ async fn spark_reads_every_version_of_a_marking_sink_and_commits_in_between() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spark_reads_columns_that_were_renamed_dropped_and_widened() {
-    let Some(installed) = installed() else { return };
+    let Some(installed) = installed("RIVERMERE_SPARK") else { return };
     for (partitioned_by, properties) in KINDS {
         let (_folder, store, path) = place();
         let table = created_with(&store, partitioned_by, properties).await;

@@ -1,4 +1,4 @@
-//! Scripts for Apache Spark, when `RIVERMERE_SPARK` names the folder where it is installed. Other formats' tests use it, too.
+//! Scripts for Apache Spark, when a variable names the folder where it is installed. Other formats' tests use it, too.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,10 +18,10 @@ def told(frame):
 "#;
 
 /// The folder, or a printed skip.
-pub fn installed() -> Option<PathBuf> {
-    let installed = std::env::var_os("RIVERMERE_SPARK").map(PathBuf::from);
+pub fn installed(variable: &str) -> Option<PathBuf> {
+    let installed = std::env::var_os(variable).map(PathBuf::from);
     if installed.is_none() {
-        println!("skipped: RIVERMERE_SPARK is not set");
+        println!("skipped: {variable} is not set");
     }
     installed
 }

@@ -1,24 +1,24 @@
-//! Rows that change: the files that hold them are written anew.
+//! Rows that change: taken out of the files that hold them, and written behind.
 
 use crate::IcebergTable;
 use crate::files::Planned;
 use crate::place::{Found, Place};
-use crate::reading::{FILE_COLUMN, ROW_COLUMN, Reading, place_fields};
+use crate::reading::{FILE_COLUMN, ROW_COLUMN, Reading};
+use crate::removal::{Deletes, Removal};
 use crate::scan::Snapshot;
 use crate::types::columns;
 use crate::writing::Files;
 use arrow::array::{AsArray as _, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Int64Type;
-use arrow::error::ArrowError;
-use datafusion::common::TableReference;
+use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlanBuilder, when};
+use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlanBuilder};
 use datafusion::prelude::{DataFrame, ident};
 use futures::TryStreamExt as _;
-use iceberg::spec::{DataFile, NestedFieldRef};
+use iceberg::spec::DataFile;
 use rivermere_table::merging::{Deed, MergeError, MergePlan, SEVERAL_MATCH, clauses, plan_merge};
 use rivermere_table::{MergeVerb, TableError};
 use roaring::RoaringTreemap;
@@ -30,12 +30,25 @@ pub(crate) const SMALL_BYTES: u64 = 4 * 1024 * 1024;
 const CHANGING: &str = "changing rows";
 
 /// What takes the place of what.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Edited {
     pub(crate) added: Vec<DataFile>,
     pub(crate) removed: HashSet<String>,
+    pub(crate) deletes: Deletes,
     /// Rows that the statement was about.
     pub(crate) rows: u64,
+}
+
+impl Edited {
+    /// Takes a file away, and the deletes that are about it alone.
+    pub(crate) fn remove(&mut self, planned: &Planned) {
+        self.removed.insert(planned.file.name.clone());
+        self.deletes.remove_of(planned);
+    }
+
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.deletes.is_empty()
+    }
 }
 
 struct Editor<'a> {
@@ -62,59 +75,49 @@ impl<'a> Editor<'a> {
         Snapshot { reading: self.reading.clone(), fields, schema: columns(schema), files }
     }
 
-    /// Writes the files anew that have rows for which the condition holds, as `changed` makes them.
-    async fn rewrite(
+    /// Takes out the rows for which the condition holds, all without one, and puts in what `changed` makes of them, if anything.
+    async fn replace(
         &self,
+        mode: &str,
         condition: Option<&str>,
-        changed: impl Fn(DataFrame, Option<Expr>) -> Result<Option<DataFrame>, DataFusionError>,
+        changed: impl Fn(&DFSchema) -> Result<Vec<Expr>, DataFusionError>,
     ) -> Result<Edited, TableError> {
         let mut files = Files::new(self.table.place(), self.found)?;
         let mut edited = Edited::default();
+        let removal = Removal::new(self.table.place(), self.found, &self.reading, mode);
         for planned in self.table.planned(self.found).await? {
-            let name = planned.file.name.clone();
-            let frame = || {
-                let plan = LogicalPlanBuilder::scan(
-                    "target",
-                    provider_as_source(Arc::new(self.over(vec![planned.clone()]))),
-                    None,
-                )?;
-                Ok::<_, DataFusionError>(DataFrame::new(self.session.clone(), plan.build()?))
-            };
             let work = async {
-                let whole = frame()?;
-                let condition = condition.map(|condition| self.session.create_logical_expr(condition, whole.schema()));
-                let condition = condition.transpose()?;
-                let meant = match &condition {
-                    Some(condition) => whole.filter(condition.clone())?,
+                let rows = Arc::new(self.over(vec![planned.clone()]).with_places());
+                let plan = LogicalPlanBuilder::scan("target", provider_as_source(rows), None)?.build()?;
+                let whole = DataFrame::new(self.session.clone(), plan);
+                let schema = whole.schema().clone();
+                let condition = condition.map(|condition| self.session.create_logical_expr(condition, &schema));
+                let meant = match condition.transpose()? {
+                    Some(condition) => whole.filter(condition)?,
                     None => whole,
                 };
-                let meant = meant.count().await? as u64;
-                Ok((meant, if meant == 0 { None } else { changed(frame()?, condition)? }))
+                let mut shown = vec![ident(FILE_COLUMN), ident(ROW_COLUMN)];
+                shown.extend(changed(&schema)?);
+                meant.select(shown)?.execute_stream().await
             };
-            let (meant, changed) = work.await.map_err(|error| self.failed(error))?;
-            if meant == 0 {
-                continue;
+            let mut batches = work.await.map_err(|error| self.failed(error))?;
+            let mut marks = BTreeMap::new();
+            while let Some(batch) = batches.try_next().await.map_err(|error| self.failed(error))? {
+                edited.rows += mark(&mut marks, &batch);
+                if batch.num_columns() > 2 {
+                    let values: Vec<usize> = (2..batch.num_columns()).collect();
+                    files.write(&batch.project(&values).map_err(|error| self.failed(error.into()))?).await?;
+                }
             }
-            edited.rows += meant;
-            edited.removed.insert(name);
-            if let Some(changed) = changed {
-                self.write(changed, &mut files).await?;
-            }
+            let gone = marks.into_values().map(|gone| (&planned, gone));
+            removal.take(gone, &mut files, &mut edited).await?;
         }
         edited.added = files.finish().await?;
         Ok(edited)
     }
-
-    async fn write(&self, frame: DataFrame, files: &mut Files<'_>) -> Result<(), TableError> {
-        let mut batches = frame.execute_stream().await.map_err(|error| self.failed(error))?;
-        while let Some(batch) = batches.try_next().await.map_err(|error| self.failed(error))? {
-            files.write(&batch).await?;
-        }
-        Ok(())
-    }
 }
 
-/// Leaves out the rows for which the condition holds; all without one.
+/// Takes out the rows for which the condition holds; all without one.
 pub(crate) async fn delete(
     table: &IcebergTable,
     found: &Arc<Found>,
@@ -122,10 +125,7 @@ pub(crate) async fn delete(
     condition: Option<&str>,
 ) -> Result<Edited, TableError> {
     let editor = Editor { verb: "DELETE", ..Editor::new(table, found, session) };
-    let others = |rows: DataFrame, condition: Option<Expr>| {
-        condition.map(|condition| rows.filter(condition.is_not_true())).transpose()
-    };
-    editor.rewrite(condition, others).await
+    editor.replace("delete", condition, |_| Ok(vec![])).await
 }
 
 /// Sets columns in the rows for which the condition holds; in all without one.
@@ -137,25 +137,21 @@ pub(crate) async fn update(
     condition: Option<&str>,
 ) -> Result<Edited, TableError> {
     let editor = Editor { verb: "UPDATE", ..Editor::new(table, found, session) };
-    let set = |rows: DataFrame, condition: Option<Expr>| {
-        let schema = rows.schema().clone();
+    let columns = columns(found.metadata.table.current_schema());
+    let set = |schema: &DFSchema| {
         let column = |field: &arrow::datatypes::FieldRef| -> Result<Expr, DataFusionError> {
-            let own = ident(field.name());
-            let Some((_, value)) = assignments.iter().find(|(name, _)| name == field.name()) else { return Ok(own) };
-            let value = session.create_logical_expr(value, &schema)?.cast_to(field.data_type(), &schema)?;
-            let value = match &condition {
-                Some(condition) => when(condition.clone().is_true(), value).otherwise(own)?,
-                None => value,
+            let Some((_, value)) = assignments.iter().find(|(name, _)| name == field.name()) else {
+                return Ok(ident(field.name()));
             };
+            let value = session.create_logical_expr(value, schema)?.cast_to(field.data_type(), schema)?;
             Ok(value.alias(field.name()))
         };
-        rows.select(schema.fields().iter().map(column).collect::<Result<Vec<_>, _>>()?).map(Some)
+        columns.fields().iter().map(column).collect()
     };
-    editor.rewrite(condition, set).await
+    editor.replace("update", condition, set).await
 }
 
-/// Does what a merge says: files with rows that are changed or deleted are written anew without these, and what is changed or new
-/// is written behind them.
+/// Does what a merge says: rows that are changed or deleted are taken out of their files, and what is changed or new is written.
 pub(crate) async fn merge(
     table: &IcebergTable,
     found: &Arc<Found>,
@@ -165,7 +161,7 @@ pub(crate) async fn merge(
     let editor = Editor::new(table, found, session);
     let planned = table.planned(found).await?;
     let rows = editor.over(planned.clone());
-    let (schema, fields) = (rows.schema.clone(), rows.fields.clone());
+    let schema = rows.schema.clone();
     let target = TableReference::bare(&*merge.target_alias);
     let scan = LogicalPlanBuilder::scan(target, provider_as_source(Arc::new(rows.with_places())), None);
     let scan = scan.and_then(LogicalPlanBuilder::build).map_err(|error| editor.failed(error))?;
@@ -202,16 +198,9 @@ pub(crate) async fn merge(
         }
     }
     let mut edited = Edited { rows: deleted + updated + inserted, ..Edited::default() };
-    let placed: Vec<NestedFieldRef> = fields.iter().cloned().chain(place_fields()).collect();
-    for (number, gone) in &marks {
-        let Some(planned) = usize::try_from(*number).ok().and_then(|number| planned.get(number)) else { continue };
-        edited.removed.insert(planned.file.name.clone());
-        let mut rows = editor.reading.rows(planned, &placed).await?;
-        while let Some(batch) = rows.try_next().await? {
-            let kept = kept(&batch, gone).map_err(|error| editor.failed(error.into()))?;
-            files.write(&kept).await?;
-        }
-    }
+    let gone = marks.into_iter().filter_map(|(number, gone)| Some((planned.get(usize::try_from(number).ok()?)?, gone)));
+    let removal = Removal::new(table.place(), found, &editor.reading, "merge");
+    removal.take(gone, &mut files, &mut edited).await?;
     edited.added = files.finish().await?;
     Ok((edited, [deleted, updated, inserted]))
 }
@@ -223,14 +212,6 @@ fn mark(marks: &mut BTreeMap<i64, RoaringTreemap>, rows: &RecordBatch) -> u64 {
         u64::try_from(**place).is_ok_and(|place| marks.entry(**file).or_default().insert(place))
     });
     new.count() as u64
-}
-
-/// Rows without those at some places, and without their places, which are in the last two columns.
-fn kept(batch: &RecordBatch, gone: &RoaringTreemap) -> Result<RecordBatch, ArrowError> {
-    let width = batch.num_columns().saturating_sub(2);
-    let places = batch.column(width + 1).as_primitive::<Int64Type>();
-    let live = places.values().iter().map(|place| Some(!u64::try_from(*place).is_ok_and(|place| gone.contains(place))));
-    filter_record_batch(&batch.project(&(0..width).collect::<Vec<_>>())?, &live.collect())
 }
 
 /// Puts small files together, and files without the rows that deletes are about. Rows stay the same.
@@ -260,7 +241,7 @@ pub(crate) async fn rewritten(
     let mut files = Files::new(table.place(), found)?;
     let mut edited = Edited::default();
     for planned in planned {
-        edited.removed.insert(planned.file.name.clone());
+        edited.remove(planned);
         let mut rows = reading.rows(planned, fields).await?;
         while let Some(batch) = rows.try_next().await? {
             files.write(&batch).await?;

@@ -27,6 +27,11 @@ pub(crate) struct Planned {
 }
 
 impl Planned {
+    /// The deletes that are about this file alone.
+    pub(crate) fn own_deletes(&self) -> impl Iterator<Item = &Arc<DataFile>> {
+        self.deletes.iter().filter(|delete| delete.content == Content::PositionDeletes && only_file(delete).is_some())
+    }
+
     /// What tells its deletes from those of another snapshot.
     pub(crate) fn deletes_identity(&self) -> Vec<(&str, u64)> {
         let mut all: Vec<_> = self.deletes.iter().map(|file| file.identity()).collect();

@@ -11,7 +11,6 @@
 //! What came and went between two snapshots are the rows of the files that only one of them names, or that have other deletes:
 //! the module `feed`.
 
-mod bytes;
 mod catalog;
 mod clean;
 mod edits;
@@ -23,6 +22,7 @@ mod paths;
 mod place;
 mod produce;
 mod reading;
+mod removal;
 mod scan;
 mod sink;
 mod storage;

@@ -4,13 +4,15 @@
 //! list are written under names that nobody else has; what makes them a snapshot is the next file of metadata, which is put
 //! only where there is none.
 
+use crate::edits::Edited;
 use crate::place::{Found, Place};
+use crate::removal::Deletes;
 use crate::storage::file_io;
 use iceberg::io::FileIO;
 use iceberg::spec::{
-    DataFile, DataFileBuilder, FormatVersion, MAIN_BRANCH, ManifestContentType, ManifestEntry, ManifestFile,
-    ManifestList, ManifestListWriter, ManifestWriter, ManifestWriterBuilder, Operation, PartitionSpec, SchemaRef,
-    Snapshot, SnapshotReference, SnapshotSummaryCollector, Summary, TableMetadata,
+    DataContentType, DataFile, DataFileBuilder, FormatVersion, MAIN_BRANCH, ManifestContentType, ManifestEntry,
+    ManifestFile, ManifestList, ManifestListWriter, ManifestWriter, ManifestWriterBuilder, Operation, PartitionSpec,
+    SchemaRef, Snapshot, SnapshotReference, SnapshotSummaryCollector, Summary, TableMetadata,
 };
 use iceberg::{Error, TableUpdate};
 use object_store::path::Path;
@@ -31,6 +33,7 @@ pub(crate) struct Change {
     pub(crate) added: Vec<DataFile>,
     /// Names of data files that go.
     pub(crate) removed: HashSet<String>,
+    pub(crate) deletes: Deletes,
     /// What the snapshot says of itself.
     pub(crate) summary: BTreeMap<String, String>,
     /// Properties that the table has from then on.
@@ -45,6 +48,12 @@ impl Change {
     /// Nothing yet, for files that are written over `found`.
     pub(crate) fn of(found: &Found) -> Self {
         Self { spec_id: found.metadata.table.default_partition_spec_id(), ..Self::default() }
+    }
+
+    /// Files and deletes that take the place of others.
+    pub(crate) fn with(found: &Found, edited: Edited) -> Self {
+        let Edited { added, removed, deletes, rows: _ } = edited;
+        Self { added, removed, deletes, ..Self::of(found) }
     }
 }
 
@@ -170,7 +179,22 @@ async fn snapshot(
         }
         manifests.push(writer.write_manifest_file().await?);
     }
-    let mut missing = change.removed;
+    let mut by_spec: BTreeMap<i32, Vec<DataFile>> = BTreeMap::new();
+    for (spec_id, file) in change.deletes.added {
+        by_spec.entry(spec_id).or_default().push(file);
+    }
+    for (spec_id, files) in by_spec {
+        let Some(spec) = metadata.partition_spec_by_id(spec_id) else { return Err(Produce::Gone) };
+        let schema = metadata.current_schema();
+        let content = ManifestContentType::Deletes;
+        let mut writer = new.writer(manifests.len(), content, schema.clone(), spec.as_ref().clone())?;
+        for file in files {
+            summary.add_file(&file, schema.clone(), spec.clone());
+            writer.add_file(file, INHERITED)?;
+        }
+        manifests.push(writer.write_manifest_file().await?);
+    }
+    let mut missing = Missing { data: change.removed, deletes: change.deletes.removed };
     if let Some(parent) = &parent {
         let bytes = io.new_input(parent.manifest_list())?.read().await?;
         let listed: Vec<ManifestFile> =
@@ -223,6 +247,38 @@ async fn snapshot(
     Ok((snapshot, change.properties))
 }
 
+/// Files that go and were not found yet.
+struct Missing {
+    data: HashSet<String>,
+    /// With where they begin in their files.
+    deletes: HashSet<(String, u64)>,
+}
+
+impl Missing {
+    fn is_empty(&self) -> bool {
+        self.data.is_empty() && self.deletes.is_empty()
+    }
+
+    fn identity(entry: &ManifestEntry) -> (String, u64) {
+        let offset = entry.data_file().content_offset().and_then(|offset| u64::try_from(offset).ok());
+        (entry.file_path().to_owned(), offset.unwrap_or_default())
+    }
+
+    fn has(&self, entry: &ManifestEntry) -> bool {
+        match entry.content_type() {
+            DataContentType::Data => self.data.contains(entry.file_path()),
+            _ => self.deletes.contains(&Self::identity(entry)),
+        }
+    }
+
+    fn remove(&mut self, entry: &ManifestEntry) -> bool {
+        match entry.content_type() {
+            DataContentType::Data => self.data.remove(entry.file_path()),
+            _ => self.deletes.remove(&Self::identity(entry)),
+        }
+    }
+}
+
 /// A snapshot that is being made.
 struct New<'a> {
     io: &'a FileIO,
@@ -257,16 +313,20 @@ impl New<'_> {
         &self,
         manifest: &ManifestFile,
         number: usize,
-        missing: &mut HashSet<String>,
+        missing: &mut Missing,
         summary: &mut SnapshotSummaryCollector,
     ) -> Result<Option<ManifestFile>, Produce> {
-        if missing.is_empty() {
+        let is_asked = match manifest.content {
+            ManifestContentType::Data => !missing.data.is_empty(),
+            ManifestContentType::Deletes => !missing.deletes.is_empty(),
+        };
+        if !is_asked {
             return Ok(None);
         }
         // Loaded, and not parsed: that gives entries the sequence numbers that they inherit.
         let (entries, written) = manifest.load_manifest(self.io).await?.into_parts();
         let live: Vec<_> = entries.into_iter().filter(|entry| entry.is_alive()).collect();
-        if !live.iter().any(|entry| missing.contains(entry.file_path())) {
+        if !live.iter().any(|entry| missing.has(entry)) {
             return Ok(None);
         }
         let spec = Arc::new(written.partition_spec.clone());
@@ -278,7 +338,7 @@ impl New<'_> {
                 _ => entry.data_file().clone(),
             };
             let sequence = entry.sequence_number().unwrap_or_default();
-            if missing.remove(entry.file_path()) {
+            if missing.remove(&entry) {
                 summary.remove_file(&file, written.schema.clone(), spec.clone());
                 writer.add_delete_file(file, sequence, entry.file_sequence_number)?;
             } else {

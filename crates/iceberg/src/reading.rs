@@ -2,7 +2,6 @@
 //!
 //! Iceberg spec, "Column Projection", "Reading", "Row-level Deletes".
 
-use crate::bytes::StoredFile;
 use crate::files::{FILE_PATH, Planned};
 use crate::manifests::{Content, DataFile};
 use crate::paths::Paths;
@@ -26,7 +25,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection, RowSelector};
 use parquet::arrow::{PARQUET_FIELD_ID_META_KEY, ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::errors::ParquetError;
-use rivermere_table::TableError;
+use rivermere_table::{StoredFile, TableError};
 use roaring::RoaringTreemap;
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
@@ -38,7 +37,7 @@ use tokio::sync::{Mutex, OnceCell};
 const BATCH_ROWS: usize = 8192;
 const READING: &str = "reading a data file";
 /// The column of position deletes that says which row.
-const POSITION: i32 = 2_147_483_545;
+pub(crate) const POSITION: i32 = 2_147_483_545;
 
 pub(crate) type Batches = BoxStream<'static, Result<RecordBatch, TableError>>;
 
@@ -109,19 +108,10 @@ impl Reading {
         planned: &Planned,
         wanted: &[NestedFieldRef],
     ) -> Result<Batches, TableError> {
-        let mut positions = RoaringTreemap::new();
+        let positions = self.gone(planned).await?;
         let mut keys = vec![];
-        for delete in &planned.deletes {
-            match delete.content {
-                Content::EqualityDeletes => keys.push(self.keys(delete).await?),
-                _ if delete.range.is_some() => positions |= self.vector(delete).await?,
-                _ => {
-                    let of = self.positions(delete).await?;
-                    if let Some(more) = of.get(&planned.file.name) {
-                        positions |= more;
-                    }
-                }
-            }
+        for delete in planned.deletes.iter().filter(|delete| delete.content == Content::EqualityDeletes) {
+            keys.push(self.keys(delete).await?);
         }
         // Columns that equality deletes need and nobody asked for.
         let mut columns: Vec<NestedFieldRef> = wanted.to_vec();
@@ -143,6 +133,19 @@ impl Reading {
             live.and_then(|batch| batch.project(&shown)).map_err(|error| reading.failed(&name, error))
         };
         Ok(rows.map(live).boxed())
+    }
+
+    /// The places of rows that are deleted by them.
+    pub(crate) async fn gone(self: &Arc<Self>, planned: &Planned) -> Result<RoaringTreemap, TableError> {
+        let mut gone = RoaringTreemap::new();
+        for delete in planned.deletes.iter().filter(|delete| delete.content == Content::PositionDeletes) {
+            if delete.range.is_some() {
+                gone |= self.vector(delete).await?;
+            } else if let Some(more) = self.positions(delete).await?.get(&planned.file.name) {
+                gone |= more;
+            }
+        }
+        Ok(gone)
     }
 
     /// A file's columns, without some of its rows.

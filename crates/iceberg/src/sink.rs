@@ -10,26 +10,25 @@ use crate::edits::{Edited, SMALL_BYTES, rewritten};
 use crate::files::Planned;
 use crate::place::{Found, Place};
 use crate::produce::{self, Change, Outcome};
-use crate::reading::Reading;
+use crate::reading::{Reading, place_fields};
+use crate::removal::Removal;
 use crate::types::{arrow_type, columns, from_bytes, iceberg_type};
 use crate::verbs::{OWNER, new_schema};
 use crate::writing::Files;
-use arrow::array::{ArrayRef, BooleanArray, RecordBatch, new_null_array};
-use arrow::compute::{CastOptions, cast_with_options, filter_record_batch};
-use arrow::datatypes::SchemaRef;
+use arrow::array::AsArray as _;
+use arrow::datatypes::{DataType, Int64Type};
 use arrow::error::ArrowError;
-use arrow::row::{RowConverter, SortField};
 use async_trait::async_trait;
-use datafusion::common::ScalarValue;
 use futures::TryStreamExt as _;
 use iceberg::TableUpdate;
-use iceberg::spec::{DataFile, NestedFieldRef, Operation, Type};
-use rivermere_base::{Changes, CrashPoint, Epoch};
+use iceberg::spec::{NestedFieldRef, Operation, Type};
+use rivermere_base::{CrashPoint, Epoch};
 use rivermere_table::{
-    Claim, Clean, Committed, Location, SinkMode, SinkSpec, StagedEpoch, Table as _, TableError, TableSink, TableSpec,
-    Upkeep, net,
+    Claim, Clean, Committed, Fit, Keys, Location, SinkMode, SinkSpec, StagedEpoch, Table as _, TableError, TableSink,
+    TableSpec, Upkeep, net,
 };
-use std::collections::{BTreeMap, HashSet};
+use roaring::RoaringTreemap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Mutex;
@@ -59,8 +58,7 @@ pub struct IcebergSink {
 
 /// Files that are written and wait for their commit.
 struct Prepared {
-    added: Vec<DataFile>,
-    removed: HashSet<String>,
+    edited: Edited,
     first: Epoch,
     /// The metadata that files were taken away from; when they are only added, the schema that they have.
     base: Option<u64>,
@@ -142,8 +140,9 @@ impl IcebergSink {
             let schema = new_schema(&self.spec.schema, found.metadata.table.last_column_id());
             let schema = schema.map_err(|error| error.told(refused))?;
             let updates = vec![TableUpdate::AddSchema { schema }, TableUpdate::SetCurrentSchema { schema_id: -1 }];
-            let removed = planned.iter().map(|planned| planned.file.name.clone()).collect();
-            let change = Change { operation: Operation::Delete, removed, properties, updates, ..Change::of(&found) };
+            let mut edited = Edited::default();
+            planned.iter().for_each(|planned| edited.remove(planned));
+            let change = Change { operation: Operation::Delete, properties, updates, ..Change::with(&found, edited) };
             produce::commit(self.place(), &found, change).await?
         } else {
             self.fit(&found)?;
@@ -161,61 +160,23 @@ impl IcebergSink {
         self.place().unwritable(found).map_or(Ok(()), refused)
     }
 
-    /// Where each column of the table is in the view.
-    fn fit(&self, found: &Found) -> Result<Vec<Option<usize>>, TableError> {
-        let mismatch = |reason: String| TableError::SchemaMismatch { location: self.shown(), reason };
-        let fields = found.metadata.table.current_schema().as_struct().fields();
-        for column in self.spec.schema.fields() {
-            let field = fields.iter().find(|field| field.name == *column.name());
-            let field = field.ok_or_else(|| mismatch(format!("it has no column '{}'", column.name())))?;
-            let have = arrow_type(&field.field_type, false);
-            let want = iceberg_type(column.data_type(), &mut 0).map(|want| arrow_type(&want, false));
-            if want.as_ref() != Some(&have) {
-                let shown = want.map_or_else(|| column.data_type().to_string(), |want| want.to_string());
-                return Err(mismatch(format!("column '{}' is {have} there and {shown} in the view", column.name())));
-            }
-        }
-        let place = |field: &NestedFieldRef| {
-            let at = self.spec.schema.index_of(&field.name).ok();
-            match at.is_none() && field.required {
-                true => Err(mismatch(format!("column '{}' is required there, and not in the view", field.name))),
-                false => Ok(at),
-            }
-        };
-        fields.iter().map(place).collect()
+    fn fit(&self, found: &Found) -> Result<Fit, TableError> {
+        let schema = found.metadata.table.current_schema();
+        let stored = |of: &DataType| iceberg_type(of, &mut 0).map(|of| arrow_type(&of, false));
+        let is_required = |name: &str| schema.field_by_name(name).is_some_and(|field| field.required);
+        Fit::new(&self.shown(), &self.spec.schema, &columns(schema), stored, is_required)
     }
 
     fn value(&self, error: ArrowError) -> TableError {
         TableError::Value { what: "a row of the view".into(), location: self.shown(), source: error }
     }
 
-    /// Rows of the view with the columns of the table.
-    fn conformed(&self, found: &Found, pending: &[StagedEpoch]) -> Result<(SchemaRef, Vec<Changes>), TableError> {
-        let places = self.fit(found)?;
-        let schema = columns(found.metadata.table.current_schema());
-        let options = CastOptions { safe: false, ..CastOptions::default() };
-        let conform = |changes: &Changes| {
-            let batch = changes.batch();
-            let column =
-                |(place, field): (&Option<usize>, &arrow::datatypes::FieldRef)| -> Result<ArrayRef, ArrowError> {
-                    match place {
-                        Some(at) => cast_with_options(batch.column(*at), field.data_type(), &options),
-                        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
-                    }
-                };
-            let columns = places.iter().zip(schema.fields()).map(column).collect::<Result<Vec<_>, _>>()?;
-            Changes::new(RecordBatch::try_new(schema.clone(), columns)?, changes.weights().clone())
-        };
-        let all = pending.iter().flat_map(|staged| &staged.changes).map(conform).collect::<Result<Vec<_>, _>>();
-        Ok((schema.clone(), all.map_err(|error| self.value(error))?))
-    }
-
     async fn prepare(&self, found: &Arc<Found>, pending: &[StagedEpoch]) -> Result<Prepared, TableError> {
-        let (schema, changes) = self.conformed(found, pending)?;
+        let schema = columns(found.metadata.table.current_schema());
+        let changes = self.fit(found)?.changes(pending).map_err(|error| self.value(error))?;
         let mut files = Files::new(self.place(), found)?;
         let mut prepared = Prepared {
-            added: vec![],
-            removed: HashSet::new(),
+            edited: Edited::default(),
             first: pending.first().map(|staged| staged.epoch).unwrap_or_default(),
             base: None,
             schema: found.metadata.table.current_schema_id(),
@@ -241,7 +202,8 @@ impl IcebergSink {
             SinkMode::Merge { key } => {
                 prepared.base = Some(found.number);
                 let net = net::merge(view, &schema, key, &changes).map_err(told)?;
-                self.rewrite(found, key, &net, &mut files, &mut prepared).await?;
+                prepared.counts.rows_deleted =
+                    self.take_out(found, key, &net, &mut files, &mut prepared.edited).await?;
                 prepared.counts.rows_inserted = net.rows.iter().map(|rows| rows.num_rows() as u64).sum();
                 for rows in &net.rows {
                     files.write(rows).await?;
@@ -251,26 +213,29 @@ impl IcebergSink {
         if self.spec.mode == SinkMode::Append {
             prepared.counts.rows_inserted = files.rows;
         }
-        prepared.added = files.finish().await?;
-        prepared.counts.files_added = prepared.added.len() as u64;
-        prepared.counts.files_removed = prepared.removed.len() as u64;
+        prepared.edited.added = files.finish().await?;
+        prepared.counts.files_added = prepared.edited.added.len() as u64;
+        prepared.counts.files_removed = prepared.edited.removed.len() as u64;
         Ok(prepared)
     }
 
-    /// Writes the files anew that have rows of changed keys, without these, and small ones with them.
-    async fn rewrite(
+    /// Takes the rows of changed keys out of their files; where that writes files anew, small ones go with them. Tells how many
+    /// rows that were.
+    async fn take_out(
         &self,
         found: &Arc<Found>,
         key: &[String],
         net: &net::Merge,
         files: &mut Files<'_>,
-        prepared: &mut Prepared,
-    ) -> Result<(), TableError> {
+        edited: &mut Edited,
+    ) -> Result<u64, TableError> {
         let keys = Keys::new(&net.keys).map_err(|error| self.value(error))?;
         let reading = Reading::new(self.place(), found);
         let fields = found.metadata.table.current_schema().as_struct().fields();
         let of_key: Vec<NestedFieldRef> =
             key.iter().filter_map(|name| fields.iter().find(|field| field.name == *name).cloned()).collect();
+        let placed: Vec<NestedFieldRef> = of_key.iter().cloned().chain(place_fields()).collect();
+        let removal = Removal::new(self.place(), found, &reading, "merge");
         let planned = self.table.planned(found).await?;
         let small: Vec<&str> = planned
             .iter()
@@ -280,34 +245,31 @@ impl IcebergSink {
             .collect();
         let small: HashSet<&str> =
             if small.len() > SMALL_FILES_KEPT { small.into_iter().collect() } else { HashSet::new() };
+        let mut rows_deleted = 0;
         for planned in &planned {
-            let mut touched = small.contains(planned.file.name.as_str());
-            if !touched && keys.may_be_in(planned, &of_key) {
-                let mut rows = reading.rows(planned, &of_key).await?;
+            let mut gone = RoaringTreemap::new();
+            let bound = |at: usize, bounds: &HashMap<i32, Vec<u8>>| {
+                let field = of_key.get(at)?;
+                let Type::Primitive(primitive) = field.field_type.as_ref() else { return None };
+                from_bytes(bounds.get(&field.id)?, primitive)
+            };
+            if keys.may_be_within(|at| (bound(at, &planned.file.lower), bound(at, &planned.file.upper))) {
+                let mut rows = reading.rows(planned, &placed).await?;
                 while let Some(batch) = rows.try_next().await? {
-                    let live =
-                        keys.others(&batch, &(0..key.len()).collect::<Vec<_>>()).map_err(|error| self.value(error))?;
-                    if live.true_count() < batch.num_rows() {
-                        touched = true;
-                        break;
-                    }
+                    let live = keys.others(&batch, key.len()).map_err(|error| self.value(error))?;
+                    let places = batch.column(key.len() + 1).as_primitive::<Int64Type>().values();
+                    let taken = places.iter().zip(&live).filter(|(_, live)| *live == Some(false));
+                    gone.extend(taken.filter_map(|(place, _)| u64::try_from(*place).ok()));
                 }
             }
-            if !touched {
-                continue;
-            }
-            prepared.removed.insert(planned.file.name.clone());
-            let at: Vec<usize> =
-                key.iter().filter_map(|name| fields.iter().position(|field| field.name == *name)).collect();
-            let mut rows = reading.rows(planned, fields).await?;
-            while let Some(batch) = rows.try_next().await? {
-                let live = keys.others(&batch, &at).map_err(|error| self.value(error))?;
-                prepared.counts.rows_deleted += (batch.num_rows() - live.true_count()) as u64;
-                let kept = filter_record_batch(&batch, &live).map_err(|error| self.value(error))?;
-                files.write(&kept).await?;
+            rows_deleted += gone.len();
+            if !gone.is_empty() {
+                removal.take([(planned, gone)], files, edited).await?;
+            } else if !removal.marks() && small.contains(planned.file.name.as_str()) {
+                removal.write_anew(planned, &gone, files, edited).await?;
             }
         }
-        Ok(())
+        Ok(rows_deleted)
     }
 }
 
@@ -329,65 +291,6 @@ impl IcebergSink {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Values of the key columns, one row for each key that changed.
-struct Keys {
-    rows: HashSet<Box<[u8]>>,
-    /// The least and the greatest of each column, null left out; nothing when one is null.
-    ranges: Vec<Option<(ScalarValue, ScalarValue)>>,
-    converter: RowConverter,
-}
-
-impl Keys {
-    fn new(keys: &RecordBatch) -> Result<Self, ArrowError> {
-        let fields = keys.columns().iter().map(|column| SortField::new(column.data_type().clone()));
-        let converter = RowConverter::new(fields.collect())?;
-        let rows = converter.convert_columns(keys.columns())?.iter().map(|row| Box::from(row.as_ref())).collect();
-        let ranges = keys.columns().iter().map(range).collect();
-        Ok(Self { rows, ranges, converter })
-    }
-
-    /// Which rows have none of the keys, in the columns `at`.
-    fn others(&self, batch: &RecordBatch, at: &[usize]) -> Result<BooleanArray, ArrowError> {
-        let columns: Vec<ArrayRef> = at.iter().map(|at| batch.column(*at).clone()).collect();
-        let encoded = self.converter.convert_columns(&columns)?;
-        Ok(encoded.iter().map(|row| Some(!self.rows.contains(row.as_ref()))).collect())
-    }
-
-    /// Whether a file may have rows of the keys, by its bounds.
-    fn may_be_in(&self, planned: &Planned, fields: &[NestedFieldRef]) -> bool {
-        if self.rows.is_empty() {
-            return false;
-        }
-        fields.iter().zip(&self.ranges).all(|(field, range)| {
-            let (Some((least, greatest)), Type::Primitive(primitive)) = (range, field.field_type.as_ref()) else {
-                return true;
-            };
-            let bound = |bytes: Option<&Vec<u8>>| bytes.and_then(|bytes| from_bytes(bytes, primitive));
-            let (lower, upper) = (bound(planned.file.lower.get(&field.id)), bound(planned.file.upper.get(&field.id)));
-            let below = lower.is_some_and(|lower| *greatest < lower);
-            let above = upper.is_some_and(|upper| *least > upper);
-            !(below || above)
-        })
-    }
-}
-
-/// Of a column without nulls.
-fn range(column: &ArrayRef) -> Option<(ScalarValue, ScalarValue)> {
-    if column.null_count() > 0
-        || column.is_empty()
-        || column.data_type().is_nested()
-        || column.data_type().is_floating()
-    {
-        return None;
-    }
-    let values = (0..column.len()).map(|row| ScalarValue::try_from_array(column, row).ok());
-    let values = values.collect::<Option<Vec<_>>>()?;
-    let by = |one: &ScalarValue, other: &ScalarValue| one.partial_cmp(other).unwrap_or(std::cmp::Ordering::Equal);
-    let least = values.iter().min_by(|one, other| by(one, other))?.clone();
-    let greatest = values.iter().max_by(|one, other| by(one, other))?.clone();
-    Some((least, greatest))
 }
 
 /// Whether a property of the table says no.
@@ -451,19 +354,20 @@ impl TableSink for IcebergSink {
                 Some(ready) => ready,
                 None => self.prepare(&found, pending).await?,
             };
-            let operation = match (ready.removed.is_empty(), ready.added.is_empty()) {
+            let operation = match (
+                ready.edited.removed.is_empty() && ready.edited.deletes.is_empty(),
+                ready.edited.added.is_empty(),
+            ) {
                 (true, _) => Operation::Append,
                 (false, true) => Operation::Delete,
                 (false, false) => Operation::Overwrite,
             };
             let change = Change {
                 operation,
-                added: ready.added.clone(),
-                removed: ready.removed.clone(),
                 summary: BTreeMap::from([("rivermere.epoch".to_owned(), last.0.to_string())]),
                 properties: BTreeMap::from([(marker_name(&self.spec), last.0.to_string())]),
                 spec_id: ready.spec_id,
-                updates: vec![],
+                ..Change::with(&found, ready.edited.clone())
             };
             last_try = Some(Committed { epochs_skipped: skipped as u64, ..ready.counts });
             match produce::commit(self.place(), &found, change).await {
@@ -507,17 +411,14 @@ impl TableSink for IcebergSink {
         let found = self.place().newest().await?;
         let left = is_off(&found, AUTO_COMPACT);
         let planned = self.table.planned(&found).await?;
-        let small: Vec<Planned> = planned
-            .into_iter()
-            .filter(|planned| planned.file.bytes < SMALL_BYTES && planned.deletes.is_empty())
-            .take(SMALL_FILES_AT_ONCE)
-            .collect();
+        let small: Vec<Planned> =
+            planned.into_iter().filter(|planned| planned.file.bytes < SMALL_BYTES).take(SMALL_FILES_AT_ONCE).collect();
         if left || small.len() <= SMALL_FILES_KEPT {
             return Ok(Upkeep { files_compacted: 0, files_removed: self.clean(&found, needed).await? });
         }
-        let Edited { added, removed, .. } = rewritten(&self.table, &found, &small).await?;
-        let files_compacted = removed.len() as u64;
-        let change = Change { operation: Operation::Replace, added, removed, ..Change::of(&found) };
+        let edited = rewritten(&self.table, &found, &small).await?;
+        let files_compacted = edited.removed.len() as u64;
+        let change = Change { operation: Operation::Replace, ..Change::with(&found, edited) };
         match produce::commit(self.place(), &found, change).await {
             Ok(Outcome::Committed(_)) => Ok(Upkeep { files_compacted, files_removed: 0 }),
             // Others were quicker, and the next time is soon.

@@ -6,8 +6,8 @@ use arrow::array::{ArrayRef, FixedSizeBinaryArray};
 use arrow::datatypes::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use datafusion::common::ScalarValue;
 use iceberg::spec::{
-    ListType, Literal, MapType, NestedField, NestedFieldRef, PrimitiveLiteral, PrimitiveType, Schema as IcebergSchema,
-    StructType, Type,
+    Datum, ListType, Literal, MapType, NestedField, NestedFieldRef, PrimitiveLiteral, PrimitiveType,
+    Schema as IcebergSchema, StructType, Type,
 };
 use parquet::arrow::PARQUET_FIELD_ID_META_KEY;
 use std::collections::HashMap;
@@ -137,6 +137,16 @@ pub(crate) fn to_bytes(value: &ScalarValue, of: &PrimitiveType) -> Option<Vec<u8
         ScalarValue::Binary(value) => value?,
         _ => return None,
     })
+}
+
+/// A value as the library has it; nothing for null.
+pub(crate) fn datum(value: &ScalarValue, of: &PrimitiveType) -> Result<Option<Datum>, iceberg::Error> {
+    to_bytes(value, of).map(|bytes| Datum::try_from_bytes(&bytes, of.clone())).transpose()
+}
+
+/// The same inside a record.
+pub(crate) fn literal(value: &ScalarValue, of: &PrimitiveType) -> Result<Option<Literal>, iceberg::Error> {
+    Ok(datum(value, of)?.map(Literal::from))
 }
 
 /// The type of a column that is made; nothing where Iceberg has none.

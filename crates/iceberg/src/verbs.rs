@@ -21,7 +21,7 @@ use iceberg::spec::{
     TableMetadataBuilder, Transform, Type, UnboundPartitionSpec,
 };
 use rivermere_table::{Done, EditableTable, Location, PartitionField, Table as _, TableError, TableSpec, Verb};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 /// Where a snapshot names its statement.
@@ -296,16 +296,11 @@ impl EditableTable for IcebergTable {
             Verb::Overwrite(rows) => {
                 let (added, count) = self.written(session, &found, name, &rows).await?;
                 done.rows = Some(count);
-                let removed: HashSet<String> =
-                    self.planned(&found).await?.iter().map(|planned| planned.file.name.clone()).collect();
-                if !added.is_empty() || !removed.is_empty() {
-                    let change = Change {
-                        operation: Operation::Overwrite,
-                        added,
-                        removed,
-                        summary: operation(statement),
-                        ..Change::of(&found)
-                    };
+                let mut edited = Edited { added, rows: count, ..Edited::default() };
+                self.planned(&found).await?.iter().for_each(|planned| edited.remove(planned));
+                if !edited.is_nothing() {
+                    let change = Change { summary: operation(statement), ..Change::with(&found, edited) };
+                    let change = Change { operation: Operation::Overwrite, ..change };
                     self.commit(&found, change, statement, 1).await?;
                 }
             }
@@ -420,7 +415,7 @@ impl IcebergTable {
     ) -> Result<Done, TableError> {
         let figures = vec![("files_added", edited.added.len() as u64), ("files_removed", edited.removed.len() as u64)];
         let done = Done { rows: Some(edited.rows), figures, version: 0 };
-        if edited.removed.is_empty() && edited.added.is_empty() {
+        if edited.is_nothing() {
             return Ok(done);
         }
         let operation = if edited.added.is_empty() {
@@ -430,13 +425,7 @@ impl IcebergTable {
         } else {
             operation
         };
-        let change = Change {
-            operation,
-            added: edited.added,
-            removed: edited.removed,
-            summary: self::operation(statement),
-            ..Change::of(found)
-        };
+        let change = Change { operation, summary: self::operation(statement), ..Change::with(found, edited) };
         self.commit(found, change, statement, 1).await?;
         Ok(done)
     }

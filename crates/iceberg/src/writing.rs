@@ -1,7 +1,7 @@
 //! Data files: Parquet with the ids of columns, one or more for each partition, with the figures that readers prune by.
 
 use crate::place::{Found, Place};
-use crate::types::{arrow_field, to_bytes};
+use crate::types::{arrow_field, datum};
 use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
 use arrow::compute::{CastOptions, cast_with_options, take_record_batch};
 use arrow::datatypes::{FieldRef, Schema as ArrowSchema, SchemaRef};
@@ -159,24 +159,14 @@ impl<'a> Files<'a> {
                 format!("data/{}", folder_of(&key.to_path()))
             }
         };
-        let inside = format!("{folder}/{}.parquet", self.place.location.new_id());
-        let path = Path::parse(format!("{}/{inside}", self.place.folder)).map_err(|error| self.failed(error))?;
         let mut file = figures(&metadata, table.current_schema());
         file.content(DataContentType::Data)
-            .file_path(self.found.metadata.table.location().trim_end_matches('/').to_owned() + "/" + &inside)
             .file_format(DataFileFormat::Parquet)
             .file_size_in_bytes(bytes.len() as u64)
             .partition(open.partition)
-            .partition_spec_id(spec.spec_id());
-        let file = file.build().map_err(|error| self.failed(error))?;
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        let put = self.place.location.store().put_opts(&path, bytes.into(), options).await;
-        match put {
-            // The name is nobody else's: it is there since an attempt whose answer was lost.
-            Ok(_) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
-            Err(error) => return Err(self.failed(error)),
-        }
-        self.done.push(file);
+            .partition_spec_id(spec.spec_id())
+            .file_path(put_file(self.place, self.found, &folder, "parquet", bytes).await?);
+        self.done.push(file.build().map_err(|error| self.failed(error))?);
         Ok(())
     }
 
@@ -212,8 +202,8 @@ impl<'a> Files<'a> {
                 let Type::Primitive(primitive) = own.field_type.as_ref() else {
                     return Err(self.failed(format!("column '{}' cannot be partitioned by", own.name)));
                 };
-                let Some(bytes) = to_bytes(&value, primitive) else { return Ok(None) };
-                let datum = Datum::try_from_bytes(&bytes, primitive.clone()).map_err(|error| self.failed(error))?;
+                let datum = datum(&value, primitive).map_err(|error| self.failed(error))?;
+                let Some(datum) = datum else { return Ok(None) };
                 let transform = create_transform_function(&field.transform).map_err(|error| self.failed(error))?;
                 let datum = transform.transform_literal(&datum).map_err(|error| self.failed(error))?;
                 Ok(datum)
@@ -236,6 +226,26 @@ impl<'a> Files<'a> {
         }
         Ok(parts)
     }
+}
+
+/// Puts a file under a name that nobody else has; how metadata calls it.
+pub(crate) async fn put_file(
+    place: &Place,
+    found: &Found,
+    folder: &str,
+    ending: &str,
+    bytes: Vec<u8>,
+) -> Result<String, TableError> {
+    let failed = |error: object_store::Error| TableError::storage(WRITING, place.location.to_string(), error);
+    let inside = format!("{folder}/{}.{ending}", place.location.new_id());
+    let path = Path::parse(format!("{}/{inside}", place.folder)).map_err(|error| failed(error.into()))?;
+    let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+    match place.location.store().put_opts(&path, bytes.into(), options).await {
+        // It is there since an attempt whose answer was lost.
+        Ok(_) | Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
+        Err(error) => return Err(failed(error)),
+    }
+    Ok(format!("{}/{inside}", found.metadata.table.location().trim_end_matches('/')))
 }
 
 /// What is not written yet.

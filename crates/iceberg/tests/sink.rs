@@ -85,3 +85,58 @@ async fn a_table_of_somebody_else_is_adopted_or_replaced_or_refused() {
     let before = table.version().await.unwrap() - 1;
     assert_eq!(rows_at(&store, Some(before)).await, ["1", "1", "2"], "older versions stay readable");
 }
+
+/// A view that changes, into a table that marks rows: after every commit the table is what the changes add up to.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sink_marks_rows_of_a_table_that_asks_for_it() {
+    for version in ["2", "3"] {
+        let store = memory();
+        let schema = Arc::new(Schema::new(vec![
+            Field::new("key", DataType::Int64, true),
+            Field::new("value", DataType::Int64, true),
+        ]));
+        let properties = [("format-version", version), ("write.merge.mode", "merge-on-read")];
+        let mode = SinkMode::Merge { key: vec!["key".into()] };
+        let sink = open(&store, SinkSpec { schema: schema.clone(), mode, ..spec("v", &properties) }).await.unwrap();
+        let table = IcebergTable::open(location(&store)).await.unwrap();
+        let mut held: Vec<(i64, i64)> = vec![];
+        for number in 1..=40_u64 {
+            let mut changes: Vec<(i64, i64, i64)> = vec![];
+            if number == 1 {
+                held = (0..1000).map(|key| (key, 0)).collect();
+                changes.extend(held.iter().map(|(key, value)| (*key, *value, 1)));
+            }
+            for row in held.iter_mut().filter(|(key, _)| number > 1 && *key as u64 % 50 == number) {
+                changes.push((row.0, row.1, -1));
+                row.1 += 1;
+                changes.push((row.0, row.1, 1));
+            }
+            held.retain(|(key, value)| {
+                let goes = number > 1 && *key as u64 == number * 20 + 7;
+                goes.then(|| changes.push((*key, *value, -1)));
+                !goes
+            });
+            let column = |of: fn(&(i64, i64, i64)) -> i64| Int64Array::from_iter_values(changes.iter().map(of));
+            let batch =
+                RecordBatch::try_new(schema.clone(), vec![Arc::new(column(|c| c.0)), Arc::new(column(|c| c.1))]);
+            let changes = vec![Changes::with_weights(batch.unwrap(), column(|c| c.2)).unwrap()];
+            sink.commit(vec![StagedEpoch { epoch: Epoch(number), changes }]).await.unwrap();
+            let mut expected: Vec<String> = held.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            expected.sort();
+            assert_eq!(rows(&store).await, expected, "version {version}, epoch {number}");
+            sink.maintain(&[]).await.unwrap();
+        }
+        let history = table.history(100).await.unwrap();
+        let told = |name: &str| {
+            let told = history.iter().filter_map(|version| {
+                let told: serde_json::Value = serde_json::from_str(version.parameters.as_ref()?).ok()?;
+                told[name].as_str()?.parse::<u64>().ok()
+            });
+            told.max().unwrap_or_default()
+        };
+        let marked = (told("total-delete-files"), told("added-position-deletes"), told("total-data-files"));
+        assert!((1..=17).contains(&marked.0), "one file for each data file at most: {marked:?}");
+        assert!(marked.1 > 300, "each of them has all that is gone: {marked:?}");
+        assert!(marked.2 <= 18, "small files are put together: {marked:?}");
+    }
+}

@@ -46,7 +46,7 @@ async fn changes_lead_on(table: &IcebergTable, versions: &[i64]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn spark_reads_every_snapshot_of_ours_and_we_read_those_that_it_makes() {
-    let Some(installed) = installed() else { return };
+    let Some(installed) = installed("RIVERMERE_SPARK") else { return };
     for (partitioned_by, version) in KINDS {
         for mode in ["copy-on-write", "merge-on-read"] {
             let folder = tempfile::tempdir().unwrap();

@@ -203,13 +203,64 @@ async fn statements_at_the_same_time_are_done_one_after_the_other() {
     }
 }
 
+fn number_of(history: &[rivermere_table::TableVersion], name: &str) -> i64 {
+    let told: serde_json::Value = serde_json::from_str(history[0].parameters.as_ref().unwrap()).unwrap();
+    told[name].as_str().map_or(0, |text| text.parse().unwrap())
+}
+
+/// Data files stay as they are, and each has one file at most beside it that says what is gone; in the end, none.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_marked_where_the_table_asks_for_it_and_most_of_their_file_stays() {
+    for (partitioned_by, version) in KINDS {
+        let store = memory();
+        let table = created(&store, partitioned_by, version).await;
+        let modes = ["delete", "update", "merge"].map(|verb| format!("write.{verb}.mode"));
+        apply(&table, Verb::SetProperties(modes.map(|mode| (mode, "merge-on-read".into())).to_vec())).await.unwrap();
+        let some = (0..40).map(|key| format!("({key}, 'v', 'p{}')", key % 2)).collect::<Vec<_>>().join(", ");
+        insert(&table, &some).await.unwrap();
+        let data_files = if partitioned_by.is_empty() { 1 } else { 2 };
+        let files = async |table: &IcebergTable| {
+            let history = table.history(1).await.unwrap();
+            (number_of(&history, "total-data-files"), number_of(&history, "total-delete-files"))
+        };
+        let what = format!("{partitioned_by:?}, version {version}");
+        for (key, rows_left) in [(3, 39), (4, 38), (5, 37)] {
+            let done = apply(&table, delete(&format!("\"key\" = {key}"))).await.unwrap();
+            assert_eq!((done.rows, rows(&store).await.len()), (Some(1), rows_left), "{what}");
+        }
+        assert_eq!(files(&table).await, (data_files, data_files), "{what}");
+        assert_eq!(apply(&table, delete("\"key\" = 4")).await.unwrap().rows, Some(0), "it is gone: {what}");
+        let done = apply(&table, set("value", "'new'", Some("\"key\" IN (4, 6, 7)"))).await.unwrap();
+        assert_eq!(done.rows, Some(2));
+        assert_eq!(files(&table).await, (2 * data_files, data_files), "{what}");
+        let found = rows(&store).await;
+        assert_eq!((found.len(), found.iter().filter(|row| row.contains("=new=")).count()), (37, 2), "{what}");
+        assert_eq!(rows_at(&store, Some(2)).await.len(), 39, "{what}");
+        assert_eq!(rows_at(&store, Some(1)).await.len(), 40, "{what}");
+        // Of what was marked less than half is left.
+        apply(&table, delete("\"value\" = 'v' AND \"key\" < 30")).await.unwrap();
+        assert_eq!((files(&table).await, rows(&store).await.len()), ((2 * data_files, 0), 12), "{what}");
+        apply(&table, delete("\"key\" = 31 OR \"key\" = 32")).await.unwrap();
+        assert_eq!(files(&table).await, (2 * data_files, data_files), "{what}");
+        apply(&table, Verb::Compact { z_order: vec![], condition: None }).await.unwrap();
+        assert_eq!((files(&table).await, rows(&store).await.len()), ((data_files, 0), 10), "{what}");
+        apply(&table, delete("\"key\" = 33")).await.unwrap();
+        let new = plan(&SessionContext::new(), "SELECT CAST(9 AS INT) AS key, 'z' AS value, 'p' AS place").await;
+        apply(&table, Verb::Overwrite(new)).await.unwrap();
+        assert_eq!((files(&table).await, rows(&store).await), ((1, 0), vec!["9=z=p".to_string()]), "{what}");
+    }
+}
+
 /// Whatever write fails, and however: done again, the statement has been done once.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_statement_is_done_once_whatever_write_fails() {
-    for failure in [Failure::CrashBefore, Failure::CrashAfter, Failure::LostAnswer, Failure::Full] {
+    let failures = [Failure::CrashBefore, Failure::CrashAfter, Failure::LostAnswer, Failure::Full];
+    let modes = [("2", "copy-on-write"), ("2", "merge-on-read"), ("3", "merge-on-read")];
+    for (failure, (version, mode)) in failures.into_iter().flat_map(|failure| modes.map(|mode| (failure, mode))) {
         for writes in 0.. {
             let store = memory();
-            let table = created(&store, &["place"], "2").await;
+            let table = created(&store, &[], version).await;
+            apply(&table, Verb::SetProperties(vec![("write.update.mode".into(), mode.into())])).await.unwrap();
             insert(&table, "(1, 'a', 'n'), (2, 'b', 's')").await.unwrap();
             let breaking = BreakingStore::new(&store, writes, failure);
             let broken: Arc<dyn ObjectStore> = breaking.clone();

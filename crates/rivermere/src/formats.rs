@@ -12,5 +12,6 @@ pub(crate) fn table_schema(format: LakeFormat, columns: &Schema) -> Result<Schem
     match format {
         LakeFormat::Delta => rivermere_delta::table_schema(columns),
         LakeFormat::Iceberg => rivermere_iceberg::table_schema(columns),
+        LakeFormat::Hudi => rivermere_hudi::table_schema(columns),
     }
 }

@@ -80,17 +80,19 @@ pub struct TableDefinition {
 pub enum LakeFormat {
     Delta,
     Iceberg,
+    Hudi,
 }
 
 impl LakeFormat {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::Delta, Self::Iceberg];
+    pub const ALL: [Self; 3] = [Self::Delta, Self::Iceberg, Self::Hudi];
 
     /// Also the name of the function that reads a table by its place.
     pub fn name(self) -> &'static str {
         match self {
             Self::Delta => "delta",
             Self::Iceberg => "iceberg",
+            Self::Hudi => "hudi",
         }
     }
 

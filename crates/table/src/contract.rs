@@ -220,6 +220,14 @@ pub trait Table: Send + Sync {
     /// The newest `limit` versions that the table still remembers.
     async fn history(&self, limit: usize) -> Result<Vec<TableVersion>, TableError>;
 
+    /// The version before `version`, which is not 0.
+    ///
+    /// # Errors
+    /// [`TableError::MissingVersion`] when it is forgotten, for a format whose numbers do not follow each other.
+    async fn before(&self, version: i64) -> Result<i64, TableError> {
+        Ok(version - 1)
+    }
+
     /// The rows at `version`, or at the newest one. The answer does not move when the table does.
     async fn scan(&self, version: Option<i64>) -> Result<Arc<dyn TableProvider>, TableError>;
 

@@ -11,9 +11,12 @@
 
 mod contract;
 mod error;
+mod fit;
+mod keys;
 mod location;
 pub mod merging;
 pub mod net;
+mod stored_file;
 mod verbs;
 
 pub use contract::{
@@ -21,5 +24,8 @@ pub use contract::{
     Upkeep,
 };
 pub use error::TableError;
+pub use fit::Fit;
+pub use keys::Keys;
 pub use location::Location;
+pub use stored_file::StoredFile;
 pub use verbs::{Clean, Done, EditableTable, MergeClause, MergeVerb, PartitionField, TableSpec, Transform, Verb};

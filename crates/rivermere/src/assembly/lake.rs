@@ -8,6 +8,7 @@ use object_store::path::Path as StorePath;
 use rivermere_base::{Doors, Epoch};
 use rivermere_batch::{At, Lake as Reading, OpenChanges, OpenFiles, OpenLake, open_files};
 use rivermere_delta::{DeltaSink, DeltaTable};
+use rivermere_hudi::{HudiSink, HudiTable};
 use rivermere_iceberg::{IcebergSink, IcebergTable};
 use rivermere_sql::{ExternalTable, LakeFormat, LakePlace, Parsed, Planner, RelationKind, Statement, ViewDefinition};
 use rivermere_store::{DiskStore, Scheme, Storage, StorageError, Storages};
@@ -184,6 +185,7 @@ impl Lake {
                 let sink: Arc<dyn TableSink> = match format {
                     LakeFormat::Delta => Arc::new(DeltaSink::open(lake.location(place), spec).await?),
                     LakeFormat::Iceberg => Arc::new(IcebergSink::open(lake.location(place), spec).await?),
+                    LakeFormat::Hudi => Arc::new(HudiSink::open(lake.location(place), spec).await?),
                 };
                 Ok(sink)
             })
@@ -247,6 +249,7 @@ impl Lake {
         Ok(match place.format {
             LakeFormat::Delta => Arc::new(DeltaTable::open(location).await?),
             LakeFormat::Iceberg => Arc::new(IcebergTable::open(location).await?),
+            LakeFormat::Hudi => Arc::new(HudiTable::open(location).await?),
         })
     }
 
@@ -265,6 +268,7 @@ impl Lake {
         Ok(match place.format {
             LakeFormat::Delta => Arc::new(DeltaTable::create(location, spec).await?),
             LakeFormat::Iceberg => Arc::new(IcebergTable::create(location, spec).await?),
+            LakeFormat::Hudi => Arc::new(HudiTable::create(location, spec).await?),
         })
     }
 

@@ -61,7 +61,10 @@ impl Lake {
         for (at, version) in versions.iter().copied().enumerate() {
             // Numbers of versions need not follow each other in every format.
             let known = at.checked_sub(1).and_then(|at| versions.get(at)).copied();
-            let before = (version > 0).then(|| known.unwrap_or(version - 1));
+            let before = match known {
+                None if version > 0 => Some(table.before(version).await.map_err(|error| error.to_string())?),
+                known => known,
+            };
             let own = columns(table.as_ref(), version).await?;
             let mut changes = table.changes(before, version, &own).await.map_err(|error| error.to_string())?;
             let mut parts = vec![];

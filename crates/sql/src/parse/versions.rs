@@ -72,7 +72,7 @@ impl VisitorMut for Versions<'_> {
 }
 
 /// The table functions whose arguments may have names.
-const READERS: [&str; 5] = ["delta", "iceberg", "parquet", "csv", "json"];
+const READERS: [&str; 6] = ["delta", "iceberg", "hudi", "parquet", "csv", "json"];
 
 fn in_pairs(arg: FunctionArg) -> Vec<FunctionArg> {
     match arg {

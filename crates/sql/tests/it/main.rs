@@ -74,11 +74,11 @@ fn syntax_errors_have_a_place() {
 #[test]
 fn formats_that_are_not_there_are_refused_with_those_that_are() {
     for statement in [
-        "CREATE MATERIALIZED VIEW a STORED AS HUDI AS SELECT k FROM t",
-        "CREATE EXTERNAL TABLE a STORED AS HUDI LOCATION 'x'",
+        "CREATE MATERIALIZED VIEW a STORED AS PAIMON AS SELECT k FROM t",
+        "CREATE EXTERNAL TABLE a STORED AS PAIMON LOCATION 'x'",
     ] {
         let error = error(statement);
-        assert!(error.contains("RM-3004") && error.contains("STORED AS DELTA or ICEBERG"), "{error}");
+        assert!(error.contains("RM-3004") && error.contains("STORED AS DELTA or ICEBERG or HUDI"), "{error}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! A Parquet file in a store.
+//! A Parquet file in a store, for formats that read their files themselves.
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -16,11 +16,12 @@ use std::sync::Arc;
 const END_BYTES: usize = 64 * 1024;
 
 /// Reads ranges that are near each other at once, as the store does.
-pub(crate) struct StoredFile {
-    pub(crate) store: Arc<dyn ObjectStore>,
-    pub(crate) path: Path,
+#[derive(Clone, Debug)]
+pub struct StoredFile {
+    pub store: Arc<dyn ObjectStore>,
+    pub path: Path,
     /// Of the whole file.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
 }
 
 fn failed(error: object_store::Error) -> ParquetError {
