@@ -162,6 +162,9 @@ SELECT account, COUNT(*) AS payments, SUM(amount) AS amount FROM payments GROUP 
 CREATE MATERIALIZED VIEW hudi_totals STORED AS HUDI AS
 SELECT account, COUNT(*) AS payments, SUM(amount) AS amount FROM payments GROUP BY account;
 
+CREATE MATERIALIZED VIEW hudi_merged STORED AS HUDI TBLPROPERTIES ('type' = 'mor') AS
+SELECT account, COUNT(*) AS payments, SUM(amount) AS amount FROM payments GROUP BY account;
+
 CREATE MATERIALIZED VIEW iceberg_added STORED AS ICEBERG AS SELECT id, amount FROM payments WHERE amount > 900;
 ";
 
@@ -251,6 +254,7 @@ fn upserts_survive(kills: usize) {
         ("iceberg_totals", "iceberg"),
         ("iceberg_marked", "iceberg"),
         ("hudi_totals", "hudi"),
+        ("hudi_merged", "hudi"),
         ("iceberg_added", "iceberg"),
     ] {
         let read = |from: String| sorted(&process.sql(&format!("SELECT * FROM {from}")));

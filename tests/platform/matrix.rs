@@ -550,6 +550,7 @@ async fn formats_agree_whatever_is_done() {
             (Format::Iceberg, marking("2")),
             (Format::Iceberg, marking("3")),
             (Format::Hudi, vec![]),
+            (Format::Hudi, vec![("type".into(), "mor".into()), ("primaryKey".into(), "key".into())]),
         ];
         for (format, properties) in kinds {
             let place = ground.place(format);

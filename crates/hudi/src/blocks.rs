@@ -18,8 +18,6 @@ const BATCH_ROWS: usize = 8192;
 pub(crate) enum Content {
     Rows(Vec<RecordBatch>),
     Deletes(Vec<Delete>),
-    /// What an instant wrote before counts no more.
-    Rollback(i64),
 }
 
 /// A key whose row is gone.
@@ -100,8 +98,8 @@ pub(crate) fn blocks(bytes: Bytes) -> Read<Vec<Block>> {
     let mut cursor = Cursor(bytes);
     let mut all = vec![];
     while !cursor.0.is_empty() {
-        match block(&mut cursor) {
-            Ok(block) => all.push(block),
+        match framed(&mut cursor) {
+            Ok(inside) => all.push(block(inside)?),
             // A writer died: its next one begins a block behind it.
             Err(_) if next_magic(&cursor.0).is_none() => break,
             Err(_) => {
@@ -117,7 +115,8 @@ fn next_magic(bytes: &[u8]) -> Option<usize> {
     bytes.windows(MAGIC.len()).position(|window| window == MAGIC)
 }
 
-fn block(cursor: &mut Cursor) -> Read<Block> {
+/// A block that its writer finished.
+fn framed(cursor: &mut Cursor) -> Read<Cursor> {
     if cursor.take(MAGIC.len())? != MAGIC {
         return Err("a block that begins with something else".into());
     }
@@ -128,7 +127,10 @@ fn block(cursor: &mut Cursor) -> Read<Block> {
     if next_magic(cursor.0.get(size..).unwrap_or_default()) != Some(0) && cursor.0.len() != size {
         return Err("a block that is followed by something else".into());
     }
-    let mut inside = Cursor(cursor.take(size)?);
+    Ok(Cursor(cursor.take(size)?))
+}
+
+fn block(mut inside: Cursor) -> Read<Block> {
     let version = inside.u32()?;
     if version != 1 {
         return Err(format!("version {version} of the log format"));
@@ -151,6 +153,12 @@ impl Block {
         self.header.get(&INSTANT_TIME).map(String::as_str)
     }
 
+    /// The instant whose blocks before this one count no more, if it says so.
+    pub(crate) fn undoes(&self) -> Option<i64> {
+        let target = self.header.get(&TARGET_INSTANT).filter(|_| self.kind == 0);
+        target.map(|time| crate::timeline::version_of(time))
+    }
+
     /// # Errors
     /// For what is not known, and what is damaged.
     pub(crate) fn content(&self) -> Read<Option<Content>> {
@@ -158,11 +166,10 @@ impl Block {
             return Err("rows of some columns alone (partial updates), which are not read here".into());
         }
         match self.kind {
-            0 => Ok(self.header.get(&TARGET_INSTANT).map(|time| Content::Rollback(crate::timeline::version_of(time)))),
             1 => self.deletes().map(Content::Deletes).map(Some),
             3 => self.avro().map(Content::Rows).map(Some),
             5 => self.parquet().map(Content::Rows).map(Some),
-            2 | 6 => Ok(None),
+            0 | 2 | 6 => Ok(None),
             4 => Err("rows in HFile, which are not read here".into()),
             other => Err(format!("a block of the unknown kind {other}")),
         }
@@ -262,33 +269,108 @@ fn ordering(cursor: &mut Cursor) -> Read<Option<ScalarValue>> {
     }))
 }
 
+/// Avro, "Binary Encoding": in pieces of seven bits.
+fn put_number(file: &mut Vec<u8>, number: i64) {
+    let mut rest = ((number << 1) ^ (number >> 63)).cast_unsigned();
+    while rest >= 0x80 {
+        file.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    file.push(rest as u8);
+}
+
+fn put_bytes(file: &mut Vec<u8>, bytes: &[u8]) {
+    put_number(file, i64::try_from(bytes.len()).unwrap_or(i64::MAX));
+    file.extend(bytes);
+}
+
+/// A log of one block: the keys of a partition whose rows are gone, whatever they were ordered by.
+///
+/// # Errors
+/// For more than the format can say.
+pub(crate) fn deletes_log(instant: &str, schema: &str, partition: &str, keys: &[String]) -> Read<Vec<u8>> {
+    let length = |bytes: &[u8]| u32::try_from(bytes.len()).map_err(|error| error.to_string());
+    let mut list = vec![];
+    put_number(&mut list, i64::try_from(keys.len()).map_err(|error| error.to_string())?);
+    for key in keys {
+        for text in [key.as_str(), partition] {
+            put_number(&mut list, 1);
+            put_bytes(&mut list, text.as_bytes());
+        }
+        // The whole number 0: not ordered.
+        put_number(&mut list, 2);
+        put_number(&mut list, 0);
+    }
+    if !keys.is_empty() {
+        put_number(&mut list, 0);
+    }
+    let mut content = 3_u32.to_be_bytes().to_vec();
+    content.extend(length(&list)?.to_be_bytes());
+    content.extend(list);
+    let mut inside = 1_u32.to_be_bytes().to_vec();
+    inside.extend(1_u32.to_be_bytes());
+    let header = [(INSTANT_TIME, instant), (SCHEMA, schema)];
+    inside.extend(2_u32.to_be_bytes());
+    for (key, value) in header {
+        inside.extend(key.to_be_bytes());
+        inside.extend(length(value.as_bytes())?.to_be_bytes());
+        inside.extend(value.as_bytes());
+    }
+    inside.extend((content.len() as u64).to_be_bytes());
+    inside.extend(content);
+    // No footer.
+    inside.extend(0_u32.to_be_bytes());
+    let size = inside.len() as u64 + 8;
+    let mut log = MAGIC.to_vec();
+    log.extend(size.to_be_bytes());
+    log.extend(inside);
+    // For whoever reads it from its end.
+    log.extend((size + MAGIC.len() as u64).to_be_bytes());
+    Ok(log)
+}
+
 /// Avro, "Object Container Files".
 pub(crate) fn avro_file(schema: &str, count: i64, records: &[u8]) -> Vec<u8> {
     const SYNC: [u8; 16] = *b"rivermere-blocks";
-    fn number(file: &mut Vec<u8>, number: i64) {
-        let mut rest = ((number << 1) ^ (number >> 63)).cast_unsigned();
-        while rest >= 0x80 {
-            file.push((rest & 0x7f) as u8 | 0x80);
-            rest >>= 7;
-        }
-        file.push(rest as u8);
-    }
-    fn bytes(file: &mut Vec<u8>, bytes: &[u8]) {
-        number(file, i64::try_from(bytes.len()).unwrap_or(i64::MAX));
-        file.extend(bytes);
-    }
     let mut file = b"Obj\x01".to_vec();
-    number(&mut file, 2);
+    put_number(&mut file, 2);
     for (name, value) in [("avro.schema", schema), ("avro.codec", "null")] {
-        bytes(&mut file, name.as_bytes());
-        bytes(&mut file, value.as_bytes());
+        put_bytes(&mut file, name.as_bytes());
+        put_bytes(&mut file, value.as_bytes());
     }
-    number(&mut file, 0);
+    put_number(&mut file, 0);
     file.extend(SYNC);
     if count > 0 {
-        number(&mut file, count);
-        bytes(&mut file, records);
+        put_number(&mut file, count);
+        put_bytes(&mut file, records);
         file.extend(SYNC);
     }
     file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_are_deleted_are_read_back_and_what_is_cut_off_is_left_out() {
+        let keys = ["a:1,b:zwölf".to_owned(), "2".to_owned()];
+        let log = deletes_log("20260307162641811", "{}", "place=n", &keys).unwrap();
+        let twice = [log.clone(), log.clone()].concat();
+        for (bytes, count) in [(twice.clone(), 2), (twice[..twice.len() - 3].to_vec(), 1), (log[..20].to_vec(), 0)] {
+            let found = blocks(Bytes::from(bytes)).unwrap();
+            assert_eq!(found.len(), count);
+            for block in found {
+                assert_eq!(block.instant(), Some("20260307162641811"));
+                let Some(Content::Deletes(deletes)) = block.content().unwrap() else { panic!("they are deletes") };
+                let wanted = keys.clone().map(|key| Delete { key, ordering: None });
+                assert_eq!(deletes, wanted);
+            }
+        }
+        // A block that its writer did not finish, and one behind it.
+        let torn = [&log[..log.len() / 2], &log].concat();
+        assert_eq!(blocks(Bytes::from(torn)).unwrap().len(), 1);
+        let end = u64::from_be_bytes(log[log.len() - 8..].try_into().unwrap());
+        assert_eq!(end, log.len() as u64 - 8);
+    }
 }

@@ -31,7 +31,8 @@ pub(crate) async fn clean(place: &Place, found: &Found, age_ms: i64, what: &Clea
     let is_kept = |instant: &Instant| {
         let when = instant.completed_ms(&found.properties).unwrap_or(now);
         // The newest of those that are old enough is what was the newest when the time began.
-        now.saturating_sub(when) < age_ms || what.needed.contains(&instant.version())
+        let is_saved = found.timeline.saved.contains(&version_of(&instant.time));
+        now.saturating_sub(when) < age_ms || is_saved || what.needed.contains(&instant.version())
     };
     let instants = &found.timeline.instants;
     let Some(newest) = instants.len().checked_sub(1) else { return Ok(0) };

@@ -2,14 +2,15 @@
 
 use crate::place::Found;
 use crate::produce::Change;
-use crate::reading::Reading;
+use crate::reading::{KEY, Reading, text_field};
 use crate::scan::{FILE_COLUMN, ROW_COLUMN, Snapshot};
+use crate::schema::schema_text;
 use crate::slices::Slice;
 use crate::table::HudiTable;
 use crate::writing::Files;
 use arrow::array::{AsArray as _, BooleanArray, RecordBatch};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{FieldRef, Int64Type, SchemaRef};
+use arrow::datatypes::{FieldRef, Int64Type, Schema, SchemaRef};
 use datafusion::common::{DFSchema, TableReference};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
@@ -20,7 +21,7 @@ use futures::TryStreamExt as _;
 use rivermere_table::merging::{Deed, MergeError, MergePlan, SEVERAL_MATCH, clauses, plan_merge};
 use rivermere_table::{MergeVerb, TableError};
 use roaring::RoaringTreemap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 /// Slices below this are put together with others.
@@ -33,6 +34,8 @@ pub(crate) struct Editor<'a> {
     pub(crate) session: &'a SessionState,
     pub(crate) reading: Arc<Reading>,
     pub(crate) schema: SchemaRef,
+    /// The same in Avro.
+    pub(crate) avro: String,
     pub(crate) slices: Vec<Slice>,
 }
 
@@ -45,8 +48,19 @@ impl<'a> Editor<'a> {
     ) -> Result<Self, TableError> {
         let instants = &found.timeline.instants;
         let (schema, slices) = table.plan(found, instants).await?;
+        // `00000012-…`: the number of a bucket, which rows are found by.
+        let is_bucket = |slice: &Slice| {
+            let number = slice.file_id.split('-').next().unwrap_or_default();
+            number.len() == 8 && slice.file_id.len() > 40 && number.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        if slices.iter().any(is_bucket) {
+            let feature = "a bucket index, in a table that is written,".to_owned();
+            let hint = "write it with the engine that made it";
+            return Err(TableError::UnsupportedFeature { location: table.place().location.to_string(), feature, hint });
+        }
         let reading = Reading::new(table.place(), found, instants, schema.clone());
-        Ok(Self { verb, table, session, reading, schema, slices })
+        let avro = schema_text(table.place(), found, instants).await?;
+        Ok(Self { verb, table, session, reading, schema, avro, slices })
     }
 
     pub(crate) fn failed(&self, error: DataFusionError) -> TableError {
@@ -99,24 +113,49 @@ impl<'a> Editor<'a> {
         Ok(rows)
     }
 
-    /// Writes a slice anew without the rows at some places.
+    /// Takes the rows at some places out of a slice: by a log, where the table has such and most of the rows stay, else by writing
+    /// it anew.
     pub(crate) async fn take(
         &self,
         files: &mut Files<'_>,
         slice: &Slice,
         gone: &RoaringTreemap,
     ) -> Result<(), TableError> {
+        if files.logs()
+            && let Some(keys) = self.keys_at(slice, gone).await?
+        {
+            return files.delete_keys(slice, &self.avro, &keys).await;
+        }
         let mut rows = self.reading.rows(slice, files.whole()).await?;
-        let (mut first, mut kept) = (0_u64, vec![]);
+        let mut first = 0_u64;
+        files.begin_next(slice)?;
         while let Some(batch) = rows.try_next().await? {
             let end = first + batch.num_rows() as u64;
             let live: BooleanArray = (first..end).map(|row| Some(!gone.contains(row))).collect();
             first = end;
-            if live.true_count() > 0 {
-                kept.push(filter_record_batch(&batch, &live).map_err(|error| self.failed(error.into()))?);
-            }
+            files.write_next(&filter_record_batch(&batch, &live).map_err(|error| self.failed(error.into()))?)?;
         }
-        files.rewrite(slice, &kept, gone.len()).await
+        files.finish_next(slice, gone.len()).await
+    }
+
+    /// The keys of the rows at some places; nothing where other rows have them, too, or less than half would be left.
+    async fn keys_at(&self, slice: &Slice, gone: &RoaringTreemap) -> Result<Option<Vec<String>>, TableError> {
+        let column: SchemaRef = Arc::new(Schema::new(vec![text_field(KEY)]));
+        let mut rows = self.reading.rows(slice, &column).await?;
+        let (mut first, mut keys, mut others) = (0_u64, HashSet::new(), HashSet::new());
+        while let Some(batch) = rows.try_next().await? {
+            for (row, key) in (first..).zip(batch.column(0).as_string::<i32>()) {
+                let Some(key) = key else { return Ok(None) };
+                if gone.contains(row) {
+                    keys.insert(key.to_owned())
+                } else {
+                    others.insert(key.to_owned())
+                };
+            }
+            first += batch.num_rows() as u64;
+        }
+        let is_most = gone.len() * 2 <= first;
+        Ok((is_most && keys.is_disjoint(&others)).then(|| keys.into_iter().collect()))
     }
 
     /// Takes out the rows for which the condition holds; all without one.
@@ -191,24 +230,25 @@ impl<'a> Editor<'a> {
         Ok([deleted, updated, inserted])
     }
 
-    /// The rows of some slices in new file groups.
+    /// The rows of some slices in new file groups, with what Hudi added to them: they are no new rows.
     pub(crate) async fn gather(&self, files: &mut Files<'_>, slices: &[Slice]) -> Result<(), TableError> {
         for slice in slices {
-            let mut rows = self.reading.rows(slice, &self.schema).await?;
+            let mut rows = self.reading.rows(slice, files.whole()).await?;
             while let Some(batch) = rows.try_next().await? {
-                files.write(&batch).await?;
+                files.keep(&slice.partition, &batch).await?;
             }
         }
         Ok(())
     }
 }
 
-/// Slices whose rows are put together: small ones, of partitions with several of them, at most so many.
-pub(crate) fn small(slices: &[Slice], limit: usize) -> Vec<Slice> {
-    let is_small = |slice: &&Slice| slice.bytes() < SMALL_BYTES || !slice.logs.is_empty();
+/// Slices whose rows are put together, at most so many: small ones, of partitions with several of them, and those with more than so
+/// many logs.
+pub(crate) fn small(slices: &[Slice], limit: usize, logs: usize) -> Vec<Slice> {
+    let is_small = |slice: &&Slice| slice.bytes() < SMALL_BYTES || slice.logs.len() > logs;
     let all: Vec<&Slice> = slices.iter().filter(is_small).collect();
     let of = |partition: &str| all.iter().filter(|slice| slice.partition == partition).count();
-    let several = |slice: &&&Slice| !slice.logs.is_empty() || of(&slice.partition) > 1;
+    let several = |slice: &&&Slice| slice.logs.len() > logs || of(&slice.partition) > 1;
     all.iter().filter(several).take(limit).map(|slice| (*slice).clone()).collect()
 }
 

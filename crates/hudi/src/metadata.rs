@@ -30,6 +30,12 @@ fn schema_of(action: Action) -> serde_json::Value {
         .iter()
         .map(|name| json!({ "name": name, "type": optional(text.clone()), "default": null }))
         .chain(numbers.iter().map(|name| json!({ "name": name, "type": ["null", "long"], "default": null })))
+        .chain([
+            json!({ "name": "logVersion", "type": ["null", "int"], "default": null }),
+            json!({ "name": "logOffset", "type": ["null", "long"], "default": null }),
+            json!({ "name": "baseFile", "type": optional(text.clone()), "default": null }),
+            json!({ "name": "logFiles", "type": optional(json!({ "type": "array", "items": text })), "default": null }),
+        ])
         .collect();
     let stat = json!({ "type": "record", "name": "HoodieWriteStat", "fields": stats });
     let by_text = |values: serde_json::Value| json!({ "type": "map", "values": values, "avro.java.string": "String" });
@@ -61,6 +67,10 @@ pub(crate) fn bytes(action: Action, change: &Change) -> Result<Vec<u8>, apache_a
     for file in &change.added {
         let is_new = file.before.is_none();
         let inserted = if is_new { file.rows } else { 0 };
+        let of_log = |value: Value| match file.base {
+            Some(_) => some(value),
+            None => Value::Union(0, Box::new(Value::Null)),
+        };
         by_partition.entry(&file.partition).or_default().push(Value::Record(vec![
             ("fileId".into(), some(text(&file.file_id))),
             ("path".into(), some(text(&file.inside))),
@@ -73,6 +83,10 @@ pub(crate) fn bytes(action: Action, change: &Change) -> Result<Vec<u8>, apache_a
             ("totalWriteBytes".into(), number(file.bytes)),
             ("totalWriteErrors".into(), number(0)),
             ("fileSizeInBytes".into(), number(file.bytes)),
+            ("logVersion".into(), of_log(Value::Int(1))),
+            ("logOffset".into(), of_log(Value::Long(0))),
+            ("baseFile".into(), of_log(text(file.base.as_deref().unwrap_or_default()))),
+            ("logFiles".into(), of_log(Value::Array(vec![text(file.inside.rsplit('/').next().unwrap_or_default())]))),
         ]));
     }
     let map = |pairs: HashMap<String, Value>| some(Value::Map(pairs));

@@ -30,6 +30,8 @@ pub(crate) struct Place {
 
 /// Base files whose footers are remembered.
 const FOOTERS: usize = 4_096;
+/// Instants whose metadata is remembered.
+const COMMITS: usize = 4_096;
 
 /// The least and the greatest value of a column, where they are known.
 pub(crate) type Bounds = (Option<ScalarValue>, Option<ScalarValue>);
@@ -67,6 +69,17 @@ impl Found {
         place.location.store().delete_stream(files).try_for_each(|_| async { Ok(()) }).await.map_err(failed)
     }
 
+    fn key_generator(&self) -> &str {
+        let of = |name: &str| self.properties.get(name);
+        of("hoodie.table.keygenerator.type").or_else(|| of("hoodie.table.keygenerator.class")).unwrap_or_default()
+    }
+
+    /// Whether a record key of one column names it, as the generator for several does.
+    pub(crate) fn has_named_keys(&self) -> bool {
+        let generator = self.key_generator();
+        generator == "COMPLEX" || generator.ends_with("ComplexKeyGenerator")
+    }
+
     /// Whether rows have the columns that Hudi adds.
     pub(crate) fn has_meta(&self) -> bool {
         self.properties.get("hoodie.populate.meta.fields").is_none_or(|text| text.eq_ignore_ascii_case("true"))
@@ -79,18 +92,14 @@ impl Found {
 
     /// Why the table is not written here, if so.
     pub(crate) fn unwritable(&self) -> Option<String> {
-        let of = |name: &str| self.properties.get(name).unwrap_or_default().to_owned();
         if self.table_version() < 8 {
             return Some(format!(
                 "table version {}, which is read and not written (Hudi 1.0 writes 8),",
                 self.table_version()
             ));
         }
-        let generator = match of("hoodie.table.keygenerator.type") {
-            kind if kind.is_empty() => of("hoodie.table.keygenerator.class"),
-            kind => kind,
-        };
-        let is_plain = ["", "SIMPLE", "COMPLEX", "NON_PARTITION"].contains(&&*generator)
+        let generator = self.key_generator();
+        let is_plain = ["", "SIMPLE", "COMPLEX", "NON_PARTITION"].contains(&generator)
             || ["SimpleKeyGenerator", "ComplexKeyGenerator", "NonpartitionedKeyGenerator"]
                 .iter()
                 .any(|name| generator.ends_with(name));
@@ -106,6 +115,13 @@ impl Found {
         planned.map(|time| {
             format!("a compaction or a clustering that is planned and not done ({time}), in a table that is written,")
         })
+    }
+
+    /// Whether a log may say that keys are gone: rows have their keys, and what is written later is what counts.
+    pub(crate) fn logs_deletes(&self) -> bool {
+        let mode = self.properties.get("hoodie.record.merge.mode");
+        let is_later = mode.is_some_and(|mode| mode.eq_ignore_ascii_case("COMMIT_TIME_ORDERING"));
+        self.is_merged_on_read() && is_later && self.has_meta()
     }
 
     pub(crate) fn is_merged_on_read(&self) -> bool {
@@ -169,6 +185,9 @@ impl Place {
         let properties = Properties::parse(&String::from_utf8_lossy(&bytes));
         let timeline = Timeline::read(self, &properties).await?;
         let found = Found { properties, timeline };
+        if found.properties.get("hoodie.bootstrap.base.path").is_some() {
+            return Err(self.unsupported("rows of another table (bootstrap)".to_owned()));
+        }
         if !(5..=9).contains(&found.table_version()) {
             let version = found.properties.get("hoodie.table.version").unwrap_or("0");
             return Err(self.unsupported(format!("the table version {version}, and not 5 to 9,")));
@@ -297,7 +316,11 @@ impl Place {
         let bytes = read.await.map_err(|error| self.failed("reading the timeline", error))?;
         let commit = timeline::parse(&bytes).map_err(|reason| self.damaged(&instant.file, reason))?;
         let commit = Arc::new(commit);
-        self.commits.lock().await.insert(instant.file.clone(), commit.clone());
+        let mut commits = self.commits.lock().await;
+        if commits.len() >= COMMITS {
+            commits.clear();
+        }
+        commits.insert(instant.file.clone(), commit.clone());
         Ok(commit)
     }
 }

@@ -48,6 +48,12 @@ impl Properties {
         self.get(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
 
+    /// The name of a property that begins so and is not empty.
+    pub(crate) fn beginning(&self, name: &str) -> Option<&str> {
+        let mut all = self.0.iter().filter(|(own, value)| own.starts_with(name) && !value.is_empty());
+        all.next().map(|(own, _)| own.as_str())
+    }
+
     /// Names in one property, between commas.
     pub(crate) fn names(&self, name: &str) -> Vec<String> {
         let names = self.get(name).unwrap_or_default().split(',').map(str::trim);

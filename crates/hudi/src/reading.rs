@@ -6,7 +6,9 @@ use crate::blocks::{self, Content};
 use crate::place::{Found, Place};
 use crate::slices::{Committed, Slice};
 use crate::timeline::{Instant, version_of};
-use arrow::array::{Array, ArrayRef, AsArray as _, RecordBatch, RecordBatchOptions, StringArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray as _, ListArray, RecordBatch, RecordBatchOptions, StringArray, StructArray, new_null_array,
+};
 use arrow::compute::{CastOptions, cast_with_options, interleave_record_batch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use arrow::error::ArrowError;
@@ -19,7 +21,7 @@ use object_store::ObjectStoreExt as _;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::errors::ParquetError;
-use rivermere_table::{StoredFile, TableError};
+use rivermere_table::{Filter, StoredFile, TableError};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -52,6 +54,8 @@ pub(crate) struct Reading {
     merging: Merging,
     /// Columns that the record key is made of; where rows have it in a column of its own, that one.
     key: Vec<String>,
+    /// Whether a key of one column names it.
+    named_keys: bool,
     ordering: Vec<String>,
     partitioned_by: Vec<String>,
     committed: Committed,
@@ -91,6 +95,10 @@ impl Reading {
             (None, None | Some("OverwriteWithLatestAvroPayload")) => Merging::GreaterOfLogs,
             (None, Some(class)) => Merging::Other(class.to_owned()),
         };
+        // Since version 9 what a payload did to rows may be said by properties beside the mode.
+        let by_properties = of.get("hoodie.table.partial.update.mode").map(|mode| format!("partial updates ({mode})"));
+        let by_properties = by_properties.or_else(|| of.beginning("hoodie.record.merge.property.").map(str::to_owned));
+        let merging = by_properties.map_or(merging, Merging::Other);
         let merging =
             if ordering.is_empty() && !matches!(merging, Merging::Other(_)) { Merging::Later } else { merging };
         let has_key = of.get("hoodie.populate.meta.fields").is_none_or(|text| text.eq_ignore_ascii_case("true"));
@@ -99,6 +107,7 @@ impl Reading {
             schema,
             merging,
             key: if has_key { vec![KEY.to_owned()] } else { of.names("hoodie.table.recordkey.fields") },
+            named_keys: found.has_named_keys(),
             ordering,
             partitioned_by: of.names("hoodie.table.partition.fields"),
             committed: Committed::new(found, instants),
@@ -112,8 +121,18 @@ impl Reading {
 
     /// The rows of a slice with some of the table's columns.
     pub(crate) async fn rows(self: &Arc<Self>, slice: &Slice, wanted: &SchemaRef) -> Result<Batches, TableError> {
+        self.filtered(slice, wanted, None).await
+    }
+
+    /// The same without some of the rows for which a filter does not hold.
+    pub(crate) async fn filtered(
+        self: &Arc<Self>,
+        slice: &Slice,
+        wanted: &SchemaRef,
+        filter: Option<&Filter>,
+    ) -> Result<Batches, TableError> {
         if slice.logs.is_empty() {
-            return self.base(slice, wanted).await;
+            return self.base(slice, wanted, filter).await;
         }
         if let Merging::Other(how) = &self.merging {
             return Err(self.place.unsupported(format!("rows that are merged by {how},")));
@@ -122,7 +141,7 @@ impl Reading {
         let logs = self.logs(slice, &columns).await?;
         let width = wanted.fields().len();
         let base = match &slice.base {
-            Some(_) => self.base(slice, &columns).await?,
+            Some(_) => self.base(slice, &columns, None).await?,
             None => futures::stream::empty().boxed(),
         };
         let (reading, name) = (self.clone(), slice.file_id.clone());
@@ -203,7 +222,7 @@ impl Reading {
     fn keys(&self, batch: &RecordBatch) -> Result<StringArray, ArrowError> {
         match (self.key.as_slice(), batch.column_by_name(KEY)) {
             ([name], Some(column)) if name == KEY => Ok(column.as_string::<i32>().clone()),
-            _ => record_keys(&self.key, batch),
+            _ => record_keys(&self.key, self.named_keys, batch),
         }
     }
 
@@ -248,11 +267,15 @@ impl Reading {
             let damaged = |reason: String| self.place.damaged(&log.path, reason);
             for block in blocks::blocks(bytes).map_err(damaged)? {
                 let instant = block.instant().map_or(log.instant, version_of);
+                // A rollback is no instant that has rows, and counts whatever the timeline remembers of it.
+                if let Some(undone) = block.undoes() {
+                    blocks.retain(|(instant, ..)| *instant != undone);
+                    continue;
+                }
                 if !self.committed.has(instant) {
                     continue;
                 }
                 match block.content().map_err(damaged)? {
-                    Some(Content::Rollback(undone)) => blocks.retain(|(instant, ..)| *instant != undone),
                     Some(content) => blocks.push((instant, name.clone(), content)),
                     None => {}
                 }
@@ -269,7 +292,6 @@ impl Reading {
 
     fn add(&self, logs: &mut Logs, content: Content, columns: &SchemaRef) -> Result<(), ArrowError> {
         match content {
-            Content::Rollback(_) => {}
             Content::Deletes(deletes) => {
                 for delete in deletes {
                     let ordering = self.ordering_of(delete.ordering.as_ref())?;
@@ -297,7 +319,7 @@ impl Reading {
     /// A batch of a file with the columns that are asked for: by their names, wider, null where there is none.
     fn conform(&self, batch: &RecordBatch, columns: &SchemaRef, partition: &str) -> Result<RecordBatch, ArrowError> {
         let arrays = columns.fields().iter().map(|field| match batch.column_by_name(field.name()) {
-            Some(column) => strict(column, field.data_type()),
+            Some(column) => conform(column, field.data_type()),
             None => self.constant(field, partition, batch.num_rows()),
         });
         let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
@@ -325,7 +347,12 @@ impl Reading {
         }
     }
 
-    async fn base(self: &Arc<Self>, slice: &Slice, wanted: &SchemaRef) -> Result<Batches, TableError> {
+    async fn base(
+        self: &Arc<Self>,
+        slice: &Slice,
+        wanted: &SchemaRef,
+        filter: Option<&Filter>,
+    ) -> Result<Batches, TableError> {
         let Some(base) = &slice.base else { return Ok(futures::stream::empty().boxed()) };
         let name = base.path.filename().unwrap_or_default().to_owned();
         let failed = |error: ParquetError| self.failed(&name, error);
@@ -335,7 +362,12 @@ impl Reading {
         let builder = ParquetRecordBatchStreamBuilder::new_with_options(file, options).await.map_err(failed)?;
         let roots = wanted.fields().iter().filter_map(|field| builder.schema().index_of(field.name()).ok());
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots.collect::<Vec<_>>());
-        let stream = builder.with_projection(mask).with_batch_size(BATCH_ROWS).build().map_err(failed)?;
+        let mut builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
+        if let Some(filter) = filter {
+            let kept = filter.row_groups(builder.metadata(), builder.schema(), |name| Some(name.to_owned()));
+            builder = builder.with_row_groups(kept);
+        }
+        let stream = builder.build().map_err(failed)?;
         let (reading, wanted, partition) = (self.clone(), wanted.clone(), slice.partition.clone());
         let shape = move |batch: Result<RecordBatch, ParquetError>| {
             let batch = batch.map_err(ArrowError::from);
@@ -347,12 +379,20 @@ impl Reading {
 }
 
 /// Record keys, as Hudi writes them.
-pub(crate) fn record_keys(names: &[String], batch: &RecordBatch) -> Result<StringArray, ArrowError> {
+pub(crate) fn record_keys(names: &[String], named: bool, batch: &RecordBatch) -> Result<StringArray, ArrowError> {
     let column = |name: &String| {
         let missing = || ArrowError::SchemaError(format!("there is no column '{name}' of the record key"));
         batch.column_by_name(name).ok_or_else(missing)
     };
-    let columns = names.iter().map(column).collect::<Result<Vec<_>, _>>()?;
+    // Hudi makes its keys of what Avro has: a time is a number there.
+    let plain = |name: &String| {
+        let column = column(name)?;
+        match column.data_type() {
+            DataType::Timestamp(..) => strict(column, &DataType::Int64),
+            _ => Ok(column.clone()),
+        }
+    };
+    let columns = names.iter().map(plain).collect::<Result<Vec<_>, _>>()?;
     let options = FormatOptions::default();
     let shown = columns.iter().map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
     let shown = shown.collect::<Result<Vec<_>, _>>()?;
@@ -364,7 +404,7 @@ pub(crate) fn record_keys(names: &[String], batch: &RecordBatch) -> Result<Strin
             };
             let value = if value.is_empty() { "__empty__".to_owned() } else { value };
             match names.len() {
-                1 => value,
+                1 if !named => value,
                 _ => format!("{name}:{value}"),
             }
         });
@@ -419,6 +459,32 @@ fn merged(
 /// A column that Hudi adds.
 pub(crate) fn text_field(name: &str) -> FieldRef {
     Arc::new(Field::new(name, DataType::Utf8, true))
+}
+
+/// What is read, as the table has it: columns inside others by their names, null where there is none.
+fn conform(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+    match (data_type, array.data_type()) {
+        (wanted, own) if wanted == own => Ok(array.clone()),
+        (DataType::Struct(fields), DataType::Struct(_)) => {
+            let parts = array.as_struct();
+            let child = |field: &FieldRef| match parts.column_by_name(field.name()) {
+                Some(part) => conform(part, field.data_type()),
+                None => Ok(new_null_array(field.data_type(), array.len())),
+            };
+            let columns = fields.iter().map(child).collect::<Result<Vec<_>, _>>()?;
+            let fields = fields.iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+            let whole = StructArray::try_new(fields, columns, parts.nulls().cloned())?;
+            strict(&(Arc::new(whole) as ArrayRef), data_type)
+        }
+        (DataType::List(element), DataType::List(_)) => {
+            let parts = array.as_list::<i32>();
+            let values = conform(parts.values(), element.data_type())?;
+            let element = Arc::new(element.as_ref().clone().with_nullable(true));
+            let whole = ListArray::try_new(element, parts.offsets().clone(), values, parts.nulls().cloned())?;
+            strict(&(Arc::new(whole) as ArrayRef), data_type)
+        }
+        _ => strict(array, data_type),
+    }
 }
 
 /// What does not fit is an error, and not null.

@@ -9,12 +9,12 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::datasource::TableType;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt as _, TryStreamExt as _};
-use rivermere_table::TableError;
+use rivermere_table::{Filter, TableError};
 use std::fmt;
 use std::sync::Arc;
 
@@ -58,17 +58,25 @@ impl TableProvider for Snapshot {
         TableType::Base
     }
 
+    /// Row groups are left out whose bounds say that no row of theirs is asked for; rows are not looked at.
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
     async fn scan(
         &self,
         session: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let schema = match projection {
             Some(wanted) => Arc::new(self.schema.project(wanted)?),
             None => self.schema.clone(),
         };
+        // Where rows are counted, none is left out.
+        let is_placed = schema.index_of(ROW_COLUMN).is_ok();
+        let filter = Filter::new(session, &self.schema, filters)?.filter(|_| !is_placed);
         let mut parts: Vec<(u64, Vec<(i64, Slice)>)> = vec![(0, vec![]); session.config().target_partitions().max(1)];
         let mut slices: Vec<(i64, Slice)> = (0..).zip(self.slices.iter().cloned()).collect();
         slices.sort_by_key(|(_, slice)| std::cmp::Reverse(slice.bytes()));
@@ -81,7 +89,7 @@ impl TableProvider for Snapshot {
         parts.truncate(self.slices.len().max(1));
         let part = |(_, slices): (u64, Vec<(i64, Slice)>)| {
             let (reading, schema) = (self.reading.clone(), schema.clone());
-            Arc::new(Part { reading, schema, slices }) as Arc<dyn PartitionStream>
+            Arc::new(Part { reading, schema, slices, filter: filter.clone() }) as Arc<dyn PartitionStream>
         };
         let parts = parts.into_iter().map(part).collect();
         Ok(Arc::new(StreamingTableExec::try_new(schema, parts, None, [], false, limit)?))
@@ -94,6 +102,8 @@ struct Part {
     schema: SchemaRef,
     /// With their numbers.
     slices: Vec<(i64, Slice)>,
+    /// What may leave out some of their rows.
+    filter: Option<Filter>,
 }
 
 impl fmt::Debug for Part {
@@ -104,14 +114,17 @@ impl fmt::Debug for Part {
 
 /// The rows of slices, one after the other.
 pub(crate) fn rows(reading: &Arc<Reading>, slices: Vec<Slice>, wanted: &SchemaRef) -> Batches {
-    numbered(reading, (0..).zip(slices).collect(), wanted)
+    numbered(reading, (0..).zip(slices).collect(), wanted, None)
 }
 
-fn numbered(reading: &Arc<Reading>, slices: Vec<(i64, Slice)>, wanted: &SchemaRef) -> Batches {
+fn numbered(reading: &Arc<Reading>, slices: Vec<(i64, Slice)>, wanted: &SchemaRef, filter: Option<Filter>) -> Batches {
     let (reading, wanted) = (reading.clone(), wanted.clone());
     let rows = futures::stream::iter(slices).then(move |(number, slice)| {
-        let (reading, wanted) = (reading.clone(), wanted.clone());
-        async move { Ok::<_, TableError>(placed(number, reading.rows(&slice, &wanted).await?, wanted)) }
+        let (reading, wanted, filter) = (reading.clone(), wanted.clone(), filter.clone());
+        async move {
+            let rows = reading.filtered(&slice, &wanted, filter.as_ref()).await?;
+            Ok::<_, TableError>(placed(number, rows, wanted))
+        }
     });
     rows.try_flatten().boxed()
 }
@@ -154,7 +167,7 @@ impl PartitionStream for Part {
             let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
             Ok(RecordBatch::try_new_with_options(schema.clone(), batch.columns().to_vec(), &options)?)
         };
-        let rows = numbered(&self.reading, self.slices.clone(), &self.schema).map(shown);
+        let rows = numbered(&self.reading, self.slices.clone(), &self.schema, self.filter.clone()).map(shown);
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), rows))
     }
 }

@@ -11,6 +11,10 @@ use std::sync::Arc;
 
 /// Where a commit has it.
 pub(crate) const SCHEMA: &str = "schema";
+/// Where a commit has the columns with their ids and their former names.
+const RENAMES: &str = "latest_schema";
+/// Operations that put files together, and leave columns as they are.
+const SERVICES: [&str; 4] = ["CLUSTER", "COMPACT", "LOG_COMPACT", "INDEX"];
 /// Columns that Hudi adds to each row.
 const META: [&str; 6] = [
     "_hoodie_commit_time",
@@ -31,7 +35,15 @@ pub(crate) async fn schema(place: &Place, found: &Found, instants: &[Instant]) -
 pub(crate) async fn schema_text(place: &Place, found: &Found, instants: &[Instant]) -> Result<String, TableError> {
     let mut newest = None;
     for instant in instants.iter().rev() {
-        newest = place.commit(instant).await?.extra.get(SCHEMA).filter(|text| !text.is_empty()).cloned();
+        let commit = place.commit(instant).await?;
+        if commit.extra.get(RENAMES).is_some_and(|text| !text.is_empty()) {
+            return Err(place.unsupported("columns known by their ids (hoodie.schema.on.read.enable),".to_owned()));
+        }
+        // What was planned before the columns changed has the old ones.
+        if commit.operation.as_deref().is_some_and(|operation| SERVICES.contains(&operation.to_uppercase().as_str())) {
+            continue;
+        }
+        newest = commit.extra.get(SCHEMA).filter(|text| !text.is_empty()).cloned();
         if newest.is_some() {
             break;
         }

@@ -33,6 +33,8 @@ const MAX_ATTEMPTS: u64 = 16;
 /// Small files that are left alone; with more, they are put together, some at a time.
 const SMALL_FILES_KEPT: usize = 16;
 const SMALL_FILES_AT_ONCE: usize = 64;
+/// Logs beside a base file that are left alone.
+const LOGS_KEPT: usize = 16;
 /// The properties by which small files, and those that nothing needs, are left as they are.
 const AUTO_COMPACT: &str = "rivermere.autoCompact";
 const AUTO_VACUUM: &str = "rivermere.autoVacuum";
@@ -126,13 +128,15 @@ impl HudiSink {
 
     /// Makes the table this sink's, if it may be.
     async fn claim(&self) -> Result<(), TableError> {
+        produce::settled(self.place()).await?;
+        produce::undo_left(self.place(), self.owner()).await?;
         let found = produce::settled(self.place()).await?;
         if let Some(reason) = found.unwritable() {
             return Err(TableError::UnfitStorage { location: self.shown(), reason });
         }
-        produce::undo_left(self.place(), &found, self.owner()).await?;
         let marker = self.marker(&found).await?;
         if marker.is_some_and(|marker| marker >= self.spec.first_marker()) {
+            self.own(&found).await?;
             return self.fit(&found).await.map(|_| ());
         }
         let instants = &found.timeline.instants;
@@ -158,14 +162,21 @@ impl HudiSink {
             }
         };
         change.extra.insert(self.marker_name(), self.spec.first_marker().0.to_string());
+        // Before the marker: who finds that, finds this.
+        self.own(&found).await?;
         let begun = produce::begin(self.place(), &found, action, self.owner()).await?;
         let found = self.table.complete(&found, &begun, &change, false).await?;
-        if found.properties.get(OWNER) != Some(self.owner()) {
-            let mut properties = found.properties.clone();
-            properties.set(OWNER, self.owner());
-            self.place().put_properties(&properties).await?;
-        }
         self.fit(&found).await.map(|_| ())
+    }
+
+    /// Says that the table is this sink's to write.
+    async fn own(&self, found: &Found) -> Result<(), TableError> {
+        if found.properties.get(OWNER) == Some(self.owner()) {
+            return Ok(());
+        }
+        let mut properties = found.properties.clone();
+        properties.set(OWNER, self.owner());
+        self.place().put_properties(&properties).await
     }
 
     async fn columns(&self, found: &Found) -> Result<SchemaRef, TableError> {
@@ -360,27 +371,33 @@ impl TableSink for HudiSink {
             return self.clean(&found, needed).await;
         }
         let (_, slices) = self.table.plan(&found, &found.timeline.instants).await?;
-        let small = small(&slices, SMALL_FILES_AT_ONCE);
-        if small.len() <= SMALL_FILES_KEPT {
+        let small = small(&slices, SMALL_FILES_AT_ONCE, LOGS_KEPT);
+        let has_many_logs = small.iter().any(|slice| slice.logs.len() > LOGS_KEPT);
+        if small.len() <= SMALL_FILES_KEPT && !has_many_logs {
             return self.clean(&found, needed).await;
         }
         let begun = produce::begin(self.place(), &found, Action::ReplaceCommit, self.owner()).await?;
         let work = async {
             let editor = Editor::new("OPTIMIZE", &self.table, &self.session, &found).await?;
             let mut files = Files::new(self.place(), &found, &begun, &editor.schema);
-            let mut change = Change::of("CLUSTER", schema_text(self.place(), &found, &found.timeline.instants).await?);
+            let mut change = Change::of("CLUSTER", editor.avro.clone());
             editor.gather(&mut files, &small).await?;
             (change.added, change.replaced) = (files.finish().await?, groups(&small));
-            self.table.complete(&found, &begun, &change, false).await
+            Ok(change)
         };
-        match work.await {
+        let change = match work.await {
+            Ok(change) => change,
+            Err(error) => {
+                // Whoever comes later does it, when this fails, too.
+                let _ = produce::undo(self.place(), &found, &begun).await;
+                return Err(error);
+            }
+        };
+        match self.table.complete(&found, &begun, &change, false).await {
             Ok(_) => Ok(Upkeep { files_compacted: small.len() as u64, files_removed: 0 }),
             // Others were quicker, and the next time is soon.
             Err(TableError::Conflict { .. }) => Ok(Upkeep::default()),
-            Err(error) => {
-                let _ = produce::undo(self.place(), &found, &begun).await;
-                Err(error)
-            }
+            Err(error) => Err(error),
         }
     }
 }

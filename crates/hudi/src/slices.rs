@@ -4,10 +4,13 @@
 
 use crate::place::{Found, Place};
 use crate::timeline::{Action, Instant, version_of};
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use rivermere_table::TableError;
 use std::collections::{BTreeMap, HashSet};
+
+/// Folders that are listed at a time.
+const FOLDERS_AT_ONCE: usize = 8;
 
 /// A base file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -84,14 +87,17 @@ pub(crate) async fn grouped(
     let committed = Committed::new(found, instants);
     let mut groups = Groups::new();
     let folder = place.location.path().clone();
-    let mut files = place.location.store().list(Some(&folder));
-    while let Some(file) = files.try_next().await.map_err(|error| place.failed("listing the table's files", error))? {
+    let listed = |error: object_store::Error| place.failed("listing the table's files", error);
+    let store = place.location.store();
+    // Not what is below `.hoodie`, which may be more than the rest.
+    let top = store.list_with_delimiter(Some(&folder)).await.map_err(listed)?;
+    let below: Vec<Path> = top.common_prefixes.into_iter().filter(|path| path.filename() != Some(".hoodie")).collect();
+    let below = futures::stream::iter(below).map(|path| store.list(Some(&path))).flatten_unordered(FOLDERS_AT_ONCE);
+    let mut files = futures::stream::iter(top.objects.into_iter().map(Ok)).chain(below);
+    while let Some(file) = files.try_next().await.map_err(listed)? {
         let Some(parts) = file.location.prefix_match(&folder) else { continue };
         let mut parts: Vec<String> = parts.map(|part| part.as_ref().to_owned()).collect();
         let Some(name) = parts.pop() else { continue };
-        if parts.first().is_some_and(|first| first == ".hoodie") {
-            continue;
-        }
         let partition = parts.join("/");
         match File::of(&name) {
             Some(File::Log { id, instant, number, token }) if !token.ends_with(".cdc") => {

@@ -64,12 +64,31 @@ impl HudiTable {
             let read = async { self.place.location.store().get(file).await?.bytes().await };
             let bytes = read.await.map_err(|error| self.place.failed("reading the timeline", error))?;
             let earliest = clean::earliest(&bytes).map_err(|reason| self.place.damaged(file, reason))?;
-            if earliest.is_some_and(|earliest| version_of(&last.time) < earliest) {
+            let at = |earliest: i64| {
+                let all = &found.timeline.instants;
+                all.iter().position(|instant| version_of(&instant.time) == earliest)
+            };
+            // By the order of completion, as versions are; an instant that is archived by the times of starting.
+            let is_older = |earliest: i64| match at(earliest) {
+                Some(at) => instants.len() <= at,
+                None => version_of(&last.time) < earliest,
+            };
+            if earliest.is_some_and(is_older) {
                 let newest = found.timeline.newest().map_or(0, Instant::version);
                 return Err(TableError::MissingVersion { location: self.place.location.to_string(), version, newest });
             }
         }
         Ok(instants)
+    }
+
+    /// To be asked after the files of a version were listed: a clean may have begun before, and taken some.
+    async fn still_whole(&self, found: &Found, instants: &[Instant]) -> Result<(), TableError> {
+        let Some(last) = instants.last() else { return Ok(()) };
+        let now = self.place.newest().await?;
+        if now.timeline.cleaned == found.timeline.cleaned {
+            return Ok(());
+        }
+        self.whole(&now, last.version()).await.map(|_| ())
     }
 
     /// The columns and the slices of a version.
@@ -159,6 +178,7 @@ impl Table for HudiTable {
             None => &found.timeline.instants,
         };
         let (schema, slices) = self.plan(&found, instants).await?;
+        self.still_whole(&found, instants).await?;
         let reading = Reading::new(&self.place, &found, instants, schema.clone());
         Ok(Arc::new(Snapshot { reading, schema, slices }))
     }
@@ -198,6 +218,8 @@ impl Table for HudiTable {
             None => &[],
         };
         let before = slices(&self.place, &found, from).await?;
+        self.still_whole(&found, from).await?;
+        self.still_whole(&found, to).await?;
         let (went, came) = differing(&found, before, after);
         // Read with the columns that are asked for, whatever they were before: wider, or null where there were none.
         let reader = |instants: &[Instant]| Reading::new(&self.place, &found, instants, after_schema.clone());

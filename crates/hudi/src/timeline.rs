@@ -7,7 +7,6 @@ use crate::place::Place;
 use crate::properties::Properties;
 use apache_avro::types::Value as Avro;
 use chrono::{DateTime, NaiveDateTime, Utc};
-use futures::TryStreamExt as _;
 use object_store::path::Path;
 use rivermere_table::TableError;
 use serde_json::Value as Json;
@@ -120,6 +119,8 @@ pub(crate) struct Timeline {
     pub(crate) cleaned: Option<Path>,
     /// Those of them that put files together.
     pub(crate) planned: HashSet<String>,
+    /// Instants whose versions somebody has saved.
+    pub(crate) saved: HashSet<i64>,
 }
 
 impl Timeline {
@@ -128,11 +129,13 @@ impl Timeline {
         let mut timeline = Self::default();
         let (mut began, mut planned) = (HashSet::new(), HashSet::new());
         let mut cleaned: Option<(String, bool, Path)> = None;
-        let mut files = place.location.store().list(Some(&folder));
-        while let Some(file) = files.try_next().await.map_err(|error| place.failed("reading the timeline", error))? {
-            let mut parts = file.location.prefix_match(&folder).into_iter().flatten();
-            let (Some(name), None) = (parts.next(), parts.next()) else { continue };
-            let name = name.as_ref().to_owned();
+        // Not what is below: archives, and the index of the table's files.
+        let files = place.location.store().list_with_delimiter(Some(&folder)).await;
+        for file in files.map_err(|error| place.failed("reading the timeline", error))?.objects {
+            let Some(name) = file.location.filename().map(str::to_owned) else { continue };
+            if let Some((times, "savepoint")) = name.split_once('.') {
+                timeline.saved.insert(version_of(times.split('_').next().unwrap_or(times)));
+            }
             if let Some((times, "clean" | "clean.requested")) = name.split_once('.') {
                 let (time, is_done) =
                     times.split_once('_').map_or((times, name.ends_with(".clean")), |(time, _)| (time, true));
@@ -191,10 +194,12 @@ impl Timeline {
         }
     }
 
-    /// When the first instant that is remembered began: files that are older are of instants that were archived.
+    /// When the first instant that is remembered began: files that are older are of instants that were archived. What is saved may
+    /// have been left behind by the archiving of what came after it.
     pub(crate) fn begins(&self) -> Option<i64> {
         let done = self.instants.iter().map(|instant| version_of(&instant.time));
-        done.chain(self.pending.iter().map(|time| version_of(time))).min()
+        let all = done.chain(self.pending.iter().map(|time| version_of(time)));
+        all.clone().filter(|time| !self.saved.contains(time)).min().or_else(|| all.min())
     }
 }
 

@@ -25,6 +25,8 @@ use std::sync::Arc;
 const STATEMENT: &str = "rivermere.statement";
 /// The property that names the sink that writes the table.
 pub(crate) const OWNER: &str = "rivermere.sink";
+const COPY_ON_WRITE: &str = "COPY_ON_WRITE";
+const MERGE_ON_READ: &str = "MERGE_ON_READ";
 /// What a table is made with.
 const MADE_WITH: [(&str, &str); 14] = [
     ("hoodie.table.version", "8"),
@@ -79,14 +81,21 @@ impl HudiTable {
         }
         properties.set("hoodie.table.name", &name);
         properties.set(ID, location.new_id().to_string());
-        properties.set("hoodie.table.type", "COPY_ON_WRITE");
+        properties.set("hoodie.table.type", COPY_ON_WRITE);
         properties.set("hoodie.table.partition.fields", partitions.join(","));
         for (name, value) in &spec.properties {
-            let name = if name.eq_ignore_ascii_case("primaryKey") { "hoodie.table.recordkey.fields" } else { name };
+            // As Spark's SQL calls them.
+            let name = match name.to_ascii_lowercase().as_str() {
+                "primarykey" => "hoodie.table.recordkey.fields",
+                "type" => "hoodie.table.type",
+                _ => name,
+            };
             match name {
-                "hoodie.table.type" if !value.eq_ignore_ascii_case("COPY_ON_WRITE") => {
-                    return Err(invalid(format!("tables of the type {value} are not made, but read and written")));
-                }
+                "hoodie.table.type" => match value.to_ascii_uppercase().as_str() {
+                    "COW" | COPY_ON_WRITE => {}
+                    "MOR" | MERGE_ON_READ => properties.set(name, MERGE_ON_READ),
+                    _ => return Err(invalid(format!("there are no tables of the type {value}, but cow and mor"))),
+                },
                 name if MADE_WITH.iter().any(|(own, made)| *own == name && made != value) => {
                     return Err(invalid(format!("tables are made with {name} = {:?} here", properties.get(name))));
                 }
@@ -243,7 +252,7 @@ impl HudiTable {
                 }
                 Verb::Compact { .. } => {
                     change.operation = "CLUSTER";
-                    let crumbs = small(&editor.slices, usize::MAX);
+                    let crumbs = small(&editor.slices, usize::MAX, 0);
                     editor.gather(&mut files, &crumbs).await?;
                     change.replaced = groups(&crumbs);
                     done.figures.push(("files_removed", crumbs.len() as u64));
@@ -322,7 +331,7 @@ impl EditableTable for HudiTable {
             }
             return Err(TableError::Conflict { location: self.place().location.to_string(), attempts: 1 });
         }
-        produce::undo_left(self.place(), &found, "").await?;
+        produce::undo_left(self.place(), "").await?;
         let mut done = match verb {
             Verb::AddColumns(more) => {
                 let added = |fields: &mut Vec<FieldRef>| {

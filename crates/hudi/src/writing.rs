@@ -1,5 +1,6 @@
 //! Base files: Parquet with the columns that Hudi adds to each row, one or more for each partition.
 
+use crate::blocks;
 use crate::place::{Found, Place};
 use crate::produce::{self, Begun, Written};
 use crate::reading::{KEY, record_keys, strict, text_field};
@@ -42,11 +43,15 @@ pub(crate) struct Files<'a> {
     /// Those of files: with the ones that Hudi adds, where the table has them.
     schema: SchemaRef,
     has_meta: bool,
+    logs: bool,
     key: Vec<String>,
+    named_keys: bool,
     partitioned_by: Vec<String>,
     hive_style: bool,
     encoded: bool,
     open: HashMap<String, Open>,
+    /// The next base file of a slice, while it is written.
+    next: Option<Open>,
     numbered: u64,
     done: Vec<Written>,
     pub(crate) rows: u64,
@@ -72,11 +77,14 @@ impl<'a> Files<'a> {
             columns: columns.clone(),
             schema: Arc::new(Schema::new(schema)),
             has_meta,
+            logs: found.logs_deletes(),
             key: of.names("hoodie.table.recordkey.fields"),
+            named_keys: found.has_named_keys(),
             partitioned_by: of.names("hoodie.table.partition.fields"),
             hive_style: of.is("hoodie.datasource.write.hive_style_partitioning"),
             encoded: of.is("hoodie.datasource.write.partitionpath.urlencode"),
             open: HashMap::new(),
+            next: None,
             numbered: 0,
             done: vec![],
             rows: 0,
@@ -112,48 +120,102 @@ impl<'a> Files<'a> {
         let columns = columns.collect::<Result<Vec<_>, _>>()?;
         let rows = RecordBatch::try_new(self.columns.clone(), columns).map_err(|error| self.value("", error))?;
         for (partition, part) in self.split(&rows)? {
-            if !self.open.contains_key(&partition) {
-                let open = self.opened(format!("{}-0", self.place.location.new_id()))?;
-                self.open.insert(partition.clone(), open);
-            }
+            self.open_in(&partition)?;
             let name = self.open.get(&partition).map(|open| open.name.clone()).unwrap_or_default();
             let whole = self.with_meta(&part, &partition, &name).map_err(|error| self.value("", error))?;
-            self.rows += part.num_rows() as u64;
-            let Some(open) = self.open.get_mut(&partition) else { continue };
-            open.rows += part.num_rows() as u64;
-            let written =
-                open.writer.write(&whole).map(|()| open.writer.in_progress_size() + open.writer.bytes_written());
-            let is_full = written.map_err(|error| self.failed(error))? >= TARGET_BYTES;
-            if is_full {
-                self.close(&partition).await?;
-            }
-            while self.open.len() > OPEN_FILES {
-                let size = |open: &Open| open.writer.in_progress_size() + open.writer.bytes_written();
-                let largest = self.open.iter().max_by_key(|(_, open)| size(open)).map(|(name, _)| name.clone());
-                self.close(&largest.unwrap_or_default()).await?;
-            }
+            self.write_in(&partition, &whole).await?;
         }
         Ok(())
     }
 
-    /// Rows of a slice, with what Hudi added to them, as its next base file, whether there are any or not; `deleted` is how many it
-    /// had before and has not now.
-    pub(crate) async fn rewrite(
-        &mut self,
-        slice: &Slice,
-        rows: &[RecordBatch],
-        deleted: u64,
-    ) -> Result<(), TableError> {
-        let mut open = self.opened(slice.file_id.clone())?;
-        for batch in rows {
-            let whole = self.renamed(batch, &open.name).map_err(|error| self.value("", error))?;
-            open.rows += whole.num_rows() as u64;
-            open.writer.write(&whole).map_err(|error| self.failed(error))?;
-        }
+    /// Begins the next base file of a slice.
+    pub(crate) fn begin_next(&mut self, slice: &Slice) -> Result<(), TableError> {
+        self.next = Some(self.opened(slice.file_id.clone())?);
+        Ok(())
+    }
+
+    /// Rows with what Hudi added to them.
+    pub(crate) fn write_next(&mut self, batch: &RecordBatch) -> Result<(), TableError> {
+        let Some(mut open) = self.next.take() else { return Ok(()) };
+        let whole = self.renamed(batch, &open.name).map_err(|error| self.value("", error))?;
+        open.rows += whole.num_rows() as u64;
+        open.writer.write(&whole).map_err(|error| self.failed(error))?;
+        self.next = Some(open);
+        Ok(())
+    }
+
+    /// Puts the next base file of a slice, whether there are rows in it or not; `deleted` is how many the slice had before and has not
+    /// now.
+    pub(crate) async fn finish_next(&mut self, slice: &Slice, deleted: u64) -> Result<(), TableError> {
+        let Some(open) = self.next.take() else { return Ok(()) };
         self.put(&slice.partition, open, deleted, slice.base.as_ref().map(|base| format!("{:017}", base.instant))).await
     }
 
-    /// The columns that `rewrite` takes.
+    /// Rows that are there already, with what Hudi added to them, into new file groups of their partition.
+    pub(crate) async fn keep(&mut self, partition: &str, batch: &RecordBatch) -> Result<(), TableError> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        self.open_in(partition)?;
+        let name = self.open.get(partition).map(|open| open.name.clone()).unwrap_or_default();
+        let whole = self.renamed(batch, &name).map_err(|error| self.value("", error))?;
+        self.write_in(partition, &whole).await
+    }
+
+    fn open_in(&mut self, partition: &str) -> Result<(), TableError> {
+        if !self.open.contains_key(partition) {
+            let open = self.opened(format!("{}-0", self.place.location.new_id()))?;
+            self.open.insert(partition.to_owned(), open);
+        }
+        Ok(())
+    }
+
+    async fn write_in(&mut self, partition: &str, whole: &RecordBatch) -> Result<(), TableError> {
+        self.rows += whole.num_rows() as u64;
+        let Some(open) = self.open.get_mut(partition) else { return Ok(()) };
+        open.rows += whole.num_rows() as u64;
+        let written = open.writer.write(whole).map(|()| open.writer.in_progress_size() + open.writer.bytes_written());
+        if written.map_err(|error| self.failed(error))? >= TARGET_BYTES {
+            self.close(partition).await?;
+        }
+        while self.open.len() > OPEN_FILES {
+            let size = |open: &Open| open.writer.in_progress_size() + open.writer.bytes_written();
+            let largest = self.open.iter().max_by_key(|(_, open)| size(open)).map(|(name, _)| name.clone());
+            self.close(&largest.unwrap_or_default()).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether rows are taken out of a slice by a log beside it, rather than by writing it anew.
+    pub(crate) fn logs(&self) -> bool {
+        self.logs
+    }
+
+    /// Takes the rows of some keys out of a slice, by a log.
+    pub(crate) async fn delete_keys(&mut self, slice: &Slice, schema: &str, keys: &[String]) -> Result<(), TableError> {
+        let log = blocks::deletes_log(&self.begun.time, schema, &slice.partition, keys);
+        let log = log.map_err(|error| self.failed(error))?;
+        let name = format!(".{}_{}.log.1_0-0-0", slice.file_id, self.begun.time);
+        let inside = if slice.partition.is_empty() { name } else { format!("{}/{name}", slice.partition) };
+        produce::mark(self.place, self.begun, &inside, true).await?;
+        let bytes = log.len() as u64;
+        put_file(self.place, &inside, log).await?;
+        let base =
+            slice.base.as_ref().map(|base| (format!("{:017}", base.instant), base.path.filename().unwrap_or_default()));
+        self.done.push(Written {
+            partition: slice.partition.clone(),
+            file_id: slice.file_id.clone(),
+            inside,
+            bytes,
+            rows: 0,
+            deleted: keys.len() as u64,
+            before: base.as_ref().map(|(instant, _)| instant.clone()),
+            base: Some(base.map_or_else(String::new, |(_, name)| name.to_owned())),
+        });
+        Ok(())
+    }
+
+    /// The columns of files, with those that Hudi adds.
     pub(crate) fn whole(&self) -> &SchemaRef {
         &self.schema
     }
@@ -210,7 +272,8 @@ impl<'a> Files<'a> {
         let size = bytes.len() as u64;
         put_file(self.place, &inside, bytes).await?;
         let (partition, file_id) = (partition.to_owned(), open.file_id);
-        self.done.push(Written { partition, file_id, inside, bytes: size, rows: open.rows, deleted, before });
+        let (rows, base) = (open.rows, None);
+        self.done.push(Written { partition, file_id, inside, bytes: size, rows, deleted, before, base });
         Ok(())
     }
 
@@ -225,7 +288,7 @@ impl<'a> Files<'a> {
         let key = match self.key.as_slice() {
             // A table without a key: each row is known by when it came, and as which one.
             [] => (0..rows).map(|row| Some(number(row))).collect(),
-            names => record_keys(names, part)?,
+            names => record_keys(names, self.named_keys, part)?,
         };
         let same =
             |text: &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(std::iter::repeat_n(text, rows))) };

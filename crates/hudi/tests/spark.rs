@@ -74,11 +74,12 @@ async fn now(path: &Path) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn spark_reads_every_version_of_ours_and_we_read_those_that_it_makes() {
     let Some(installed) = installed("RIVERMERE_SPARK_HUDI") else { return };
-    for (partitioned_by, key) in KINDS {
-        let what = format!("{partitioned_by:?}, key '{key}'");
+    for kind in KINDS {
+        let (partitioned_by, key, of) = kind;
+        let what = format!("{kind:?}");
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("t");
-        let table = created_at(place(&path), partitioned_by, key).await;
+        let table = created_at(place(&path), kind).await;
         insert(&table, "(1, 'a', 'n'), (2, 'b', 's'), (3, 'c', NULL), (4, 'd', 'a/b')").await;
         apply(&table, delete("\"key\" = 2")).await.unwrap();
         apply(&table, set("value", "'changed'", Some("\"key\" > 3"))).await.unwrap();
@@ -121,12 +122,14 @@ async fn spark_reads_every_version_of_ours_and_we_read_those_that_it_makes() {
         }
         // Spark writes on, with the index of files that we do not keep.
         let partition = partitioned_by.join(",");
+        let of = if of == "mor" { "MERGE_ON_READ" } else { "COPY_ON_WRITE" };
         let shown = spark(
             &installed,
             &path,
             &format!(
                 "columns = 'key long, value string, place string, more double'
-more = dict(hoodie_datasource_write_partitionpath_field='{partition}')
+more = dict(hoodie_datasource_write_partitionpath_field='{partition}', hoodie_datasource_write_table_type='{of}',
+    hoodie_compact_inline='false')
 write([(6, 'f', 'n', 1.5), (7, 'g', 's', None), (8, 'h', 's', 2.5)], columns, 'upsert', **more)
 write([(8, 'H', 's', 9.5), (9, 'Y', None, 1.0)], columns, 'upsert', **more)
 write([(1, None, 'n', None), (7, None, 's', None)], columns, 'delete', **more)

@@ -28,20 +28,29 @@ pub fn columns() -> SchemaRef {
     ]))
 }
 
-/// Plain and partitioned, with and without a record key.
-pub const KINDS: [(&[&str], &str); 4] = [(&[], ""), (&["place"], ""), (&[], "key"), (&["place"], "key")];
+/// Plain and partitioned, with and without a record key, copied on write and merged on read.
+pub const KINDS: [Kind; 6] = [
+    (&[], "", "cow"),
+    (&["place"], "", "cow"),
+    (&[], "key", "cow"),
+    (&["place"], "key", "cow"),
+    (&[], "key", "mor"),
+    (&["place"], "", "mor"),
+];
 
-pub async fn created_at(place: Location, partitioned_by: &[&str], key: &str) -> HudiTable {
+pub type Kind = (&'static [&'static str], &'static str, &'static str);
+
+pub async fn created_at(place: Location, (partitioned_by, key, of): Kind) -> HudiTable {
     let spec = TableSpec {
         schema: columns(),
         partitioned_by: partitioned_by.iter().map(|column| (*column).into()).collect(),
-        properties: vec![("primaryKey".into(), key.into())],
+        properties: vec![("primaryKey".into(), key.into()), ("type".into(), of.into())],
     };
     HudiTable::create(place, &spec).await.unwrap()
 }
 
-pub async fn created(store: &Arc<dyn ObjectStore>, partitioned_by: &[&str], key: &str) -> HudiTable {
-    created_at(location(store), partitioned_by, key).await
+pub async fn created(store: &Arc<dyn ObjectStore>, kind: Kind) -> HudiTable {
+    created_at(location(store), kind).await
 }
 
 /// The table's rows as sorted text, read by whoever opens it now.

@@ -25,7 +25,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection, RowSelector};
 use parquet::arrow::{PARQUET_FIELD_ID_META_KEY, ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::errors::ParquetError;
-use rivermere_table::{StoredFile, TableError};
+use rivermere_table::{Filter, StoredFile, TableError};
 use roaring::RoaringTreemap;
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
@@ -108,6 +108,16 @@ impl Reading {
         planned: &Planned,
         wanted: &[NestedFieldRef],
     ) -> Result<Batches, TableError> {
+        self.filtered(planned, wanted, None).await
+    }
+
+    /// The same without some of the rows for which a filter does not hold.
+    pub(crate) async fn filtered(
+        self: &Arc<Self>,
+        planned: &Planned,
+        wanted: &[NestedFieldRef],
+        filter: Option<&Filter>,
+    ) -> Result<Batches, TableError> {
         let positions = self.gone(planned).await?;
         let mut keys = vec![];
         for delete in planned.deletes.iter().filter(|delete| delete.content == Content::EqualityDeletes) {
@@ -120,7 +130,7 @@ impl Reading {
                 columns.push(field.clone());
             }
         }
-        let rows = self.columns(&planned.file, &columns, &positions).await?;
+        let rows = self.columns(&planned.file, &columns, &positions, filter).await?;
         if keys.is_empty() {
             return Ok(rows);
         }
@@ -154,6 +164,7 @@ impl Reading {
         file: &Arc<DataFile>,
         wanted: &[NestedFieldRef],
         gone: &RoaringTreemap,
+        filter: Option<&Filter>,
     ) -> Result<Batches, TableError> {
         if file.format != "PARQUET" {
             return Err(self.unsupported(format!("data files in {}", file.format)));
@@ -189,8 +200,17 @@ impl Reading {
         let mask = ProjectionMask::roots(builder.parquet_schema(), roots.iter().copied());
         let rows = u64::try_from(builder.metadata().file_metadata().num_rows()).unwrap_or_default();
         let mut builder = builder.with_projection(mask).with_batch_size(BATCH_ROWS);
+        let is_placed = wanted.iter().any(|field| field.id == ROW_NUMBER);
         if !gone.is_empty() {
             builder = builder.with_row_selection(without(gone, rows));
+        } else if let Some(filter) = filter.filter(|_| !is_placed) {
+            // Without row groups rows would be at other places.
+            let name_of = |name: &str| {
+                let id = wanted.iter().find(|field| field.name == name)?.id;
+                Some(builder.schema().field(at(id)?).name().clone())
+            };
+            let kept = filter.row_groups(builder.metadata(), builder.schema(), name_of);
+            builder = builder.with_row_groups(kept);
         }
         let stream = builder.build().map_err(failed)?;
         // From the place in a batch, in which only the columns that were asked for are.
@@ -210,7 +230,6 @@ impl Reading {
         let fields = wanted.iter().map(|field| Field::new(&field.name, arrow_type(&field.field_type, false), true));
         let shown: SchemaRef = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let (reading, name) = (self.clone(), file.name.clone());
-        let is_placed = columns.iter().any(|column| matches!(column, Column::Place));
         let gone = if is_placed { gone.clone() } else { RoaringTreemap::new() };
         let mut next = 0;
         let shape = move |batch: Result<RecordBatch, ParquetError>| {
@@ -291,7 +310,7 @@ impl Reading {
                 NestedField::required(FILE_PATH, "file_path", Type::Primitive(PrimitiveType::String)).into(),
                 NestedField::required(POSITION, "pos", Type::Primitive(PrimitiveType::Long)).into(),
             ];
-            let mut batches = self.columns(delete, &fields, &RoaringTreemap::new()).await?;
+            let mut batches = self.columns(delete, &fields, &RoaringTreemap::new(), None).await?;
             let mut positions = Positions::new();
             while let Some(batch) = batches.try_next().await? {
                 let (files, rows) = (batch.column(0).as_string::<i32>(), batch.column(1).as_primitive::<Int64Type>());
@@ -327,7 +346,7 @@ impl Reading {
             let fields = delete.equality_ids.iter().map(|id| known(*id)).collect::<Option<Vec<_>>>();
             let fields = fields.filter(|fields| !fields.is_empty());
             let fields = fields.ok_or_else(|| self.unsupported("equality deletes by columns inside others".into()))?;
-            let mut batches = self.columns(delete, &fields, &RoaringTreemap::new()).await?;
+            let mut batches = self.columns(delete, &fields, &RoaringTreemap::new(), None).await?;
             let failed = |error: ArrowError| self.failed(&delete.name, error);
             let converter = converter(&fields).map_err(failed)?;
             let mut rows = HashSet::new();

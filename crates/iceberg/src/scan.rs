@@ -9,18 +9,17 @@ use arrow::datatypes::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::pruning::PruningStatistics;
-use datafusion::common::{Column, DFSchema, ScalarValue};
+use datafusion::common::{Column, ScalarValue};
 use datafusion::datasource::TableType;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
-use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use futures::{StreamExt as _, TryStreamExt as _};
 use iceberg::spec::{NestedFieldRef, PrimitiveType, Type};
+use rivermere_table::Filter;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
@@ -80,7 +79,8 @@ impl TableProvider for Snapshot {
         let fields: Vec<NestedFieldRef> = wanted.iter().filter_map(|at| self.fields.get(*at).cloned()).collect();
         let schema = Arc::new(self.schema.project(wanted)?);
         let mut parts: Vec<(u64, Vec<(i64, Planned)>)> = vec![(0, vec![]); session.config().target_partitions().max(1)];
-        let mut files = self.asked_for(session, filters)?;
+        let filter = Filter::new(session, &self.schema, filters)?;
+        let mut files = self.asked_for(filter.as_ref())?;
         files.sort_by_key(|(_, planned)| std::cmp::Reverse(planned.file.bytes));
         for (number, planned) in files {
             if let Some((bytes, part)) = parts.iter_mut().min_by_key(|(bytes, _)| *bytes) {
@@ -90,7 +90,7 @@ impl TableProvider for Snapshot {
         }
         let part = |(_, files): (u64, Vec<(i64, Planned)>)| {
             let (reading, fields, schema) = (self.reading.clone(), fields.clone(), schema.clone());
-            Arc::new(Part { reading, fields, schema, files }) as Arc<dyn PartitionStream>
+            Arc::new(Part { reading, fields, schema, files, filter: filter.clone() }) as Arc<dyn PartitionStream>
         };
         let first = parts.first().is_some_and(|(_, files)| files.is_empty());
         let parts: Vec<_> = parts.into_iter().filter(|(_, files)| !files.is_empty() || first).map(part).collect();
@@ -99,17 +99,12 @@ impl TableProvider for Snapshot {
 }
 
 impl Snapshot {
-    /// The files that may have rows for which the filters hold.
-    fn asked_for(&self, session: &dyn Session, filters: &[Expr]) -> Result<Vec<(i64, Planned)>> {
-        let all = || (0..).zip(self.files.iter().cloned());
-        let Some(filter) = conjunction(filters.iter().cloned()) else { return Ok(all().collect()) };
-        let schema = DFSchema::try_from(self.schema.as_ref().clone())?;
-        let filter = session.create_physical_expr(filter, &schema)?;
-        let predicate = PruningPredicateBuilder::new().with_file_schema(self.schema.clone()).try_build(filter);
-        // Not every filter can be answered by bounds.
-        let Ok(predicate) = predicate else { return Ok(all().collect()) };
-        let kept = predicate.prune(&Bounds { fields: &self.fields, files: &self.files })?;
-        Ok(all().zip(kept).filter(|(_, kept)| *kept).map(|(file, _)| file).collect())
+    /// The files that may have rows for which the filter holds.
+    fn asked_for(&self, filter: Option<&Filter>) -> Result<Vec<(i64, Planned)>> {
+        let all = (0..).zip(self.files.iter().cloned());
+        let Some(filter) = filter else { return Ok(all.collect()) };
+        let kept = filter.kept(&Bounds { fields: &self.fields, files: &self.files })?;
+        Ok(all.zip(kept).filter(|(_, kept)| *kept).map(|(file, _)| file).collect())
     }
 }
 
@@ -179,6 +174,8 @@ struct Part {
     schema: SchemaRef,
     /// With their numbers.
     files: Vec<(i64, Planned)>,
+    /// What may leave out some of their rows.
+    filter: Option<Filter>,
 }
 
 impl fmt::Debug for Part {
@@ -208,10 +205,13 @@ impl PartitionStream for Part {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (reading, fields) = (self.reading.clone(), self.fields.clone());
+        let (reading, fields, filter) = (self.reading.clone(), self.fields.clone(), self.filter.clone());
         let rows = futures::stream::iter(self.files.clone()).then(move |(number, planned)| {
-            let (reading, fields) = (reading.clone(), fields.clone());
-            async move { Ok(numbered(&reading, number, &fields, reading.rows(&planned, &fields).await?)) }
+            let (reading, fields, filter) = (reading.clone(), fields.clone(), filter.clone());
+            async move {
+                let rows = reading.filtered(&planned, &fields, filter.as_ref()).await?;
+                Ok(numbered(&reading, number, &fields, rows))
+            }
         });
         let schema = self.schema.clone();
         let told = |error: rivermere_table::TableError| DataFusionError::External(Box::new(error));

@@ -16,6 +16,7 @@ mod keys;
 mod location;
 pub mod merging;
 pub mod net;
+mod pruning;
 mod stored_file;
 mod verbs;
 
@@ -27,5 +28,6 @@ pub use error::TableError;
 pub use fit::Fit;
 pub use keys::Keys;
 pub use location::Location;
+pub use pruning::Filter;
 pub use stored_file::StoredFile;
 pub use verbs::{Clean, Done, EditableTable, MergeClause, MergeVerb, PartitionField, TableSpec, Transform, Verb};
