@@ -1,6 +1,7 @@
 //! The whole platform, through the doors that its users have.
 
 mod acceptance;
+mod catalogs;
 mod clients;
 mod crash;
 mod docs;

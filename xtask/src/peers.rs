@@ -52,6 +52,7 @@ const PEERS: &[Peer] = &[
     },
     Peer { name: "azurite", install: install::node_packages_elsewhere },
     Peer { name: "hdfs", install: jars },
+    Peer { name: "iceberg-rest", install: jars },
     Peer { name: "spark", install: spark },
     Peer { name: "spark-hudi", install: spark },
     Peer {
@@ -84,7 +85,12 @@ pub fn install_storages(cache: &Path) -> Result<Vec<(String, PathBuf)>, String> 
 
 /// Engines that read and write our tables beside us, with the variables that name them. Large, so only for whole runs.
 pub fn install_engines(cache: &Path) -> Result<Vec<(String, PathBuf)>, String> {
-    install_some(cache, [("RIVERMERE_SPARK", "spark"), ("RIVERMERE_SPARK_HUDI", "spark-hudi")])
+    let engines = [
+        ("RIVERMERE_SPARK", "spark"),
+        ("RIVERMERE_SPARK_HUDI", "spark-hudi"),
+        ("RIVERMERE_ICEBERG_REST", "iceberg-rest"),
+    ];
+    install_some(cache, engines)
 }
 
 fn install_some(

@@ -1,4 +1,5 @@
-//! Apache Iceberg tables, of a file system or by a file of their metadata: read at any snapshot ([`IcebergTable`]).
+//! Apache Iceberg tables, of a file system, of a REST catalog, or by a file of their metadata: read at any snapshot
+//! ([`IcebergTable`]).
 //!
 //! Specification: the Iceberg table spec, format versions 1 to 3, and the Puffin spec.
 //!
@@ -23,6 +24,7 @@ mod place;
 mod produce;
 mod reading;
 mod removal;
+mod rest;
 mod scan;
 mod sink;
 mod storage;
@@ -33,6 +35,7 @@ mod verbs;
 mod writing;
 
 pub use catalog::CommitRefused;
+pub use rest::Locate;
 pub use sink::IcebergSink;
 pub use table::IcebergTable;
 pub use verbs::table_schema;

@@ -6,6 +6,7 @@
 
 use crate::metadata::{self, Metadata};
 use crate::paths::Paths;
+use crate::rest::{Entry, Loaded};
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 use object_store::path::Path;
@@ -23,6 +24,8 @@ pub(crate) struct Place {
     pub(crate) location: Location,
     pub(crate) folder: Path,
     fixed: Option<Path>,
+    /// Who says which metadata is the newest, where a catalog does.
+    catalog: Option<Entry>,
     newest: Mutex<Option<Arc<Found>>>,
 }
 
@@ -62,7 +65,33 @@ impl Place {
             }
             false => (path, None),
         };
-        Self { location, folder, fixed, newest: Mutex::new(None) }
+        Self { location, folder, fixed, catalog: None, newest: Mutex::new(None) }
+    }
+
+    /// The folder of a table of a catalog.
+    pub(crate) fn of_catalog(location: Location, catalog: Entry) -> Self {
+        let folder = location.path().clone();
+        Self { location, folder, fixed: None, catalog: Some(catalog), newest: Mutex::new(None) }
+    }
+
+    pub(crate) fn catalog(&self) -> Option<&Entry> {
+        self.catalog.as_ref()
+    }
+
+    /// What a catalog has answered, as the newest metadata.
+    pub(crate) async fn answered(&self, loaded: Loaded) -> Result<Arc<Found>, TableError> {
+        let mut newest = self.newest.lock().await;
+        let written = (DateTime::UNIX_EPOCH, Some(loaded.file));
+        if let Some(known) = newest.as_ref().filter(|known| known.written == written) {
+            return Ok(known.clone());
+        }
+        let name = written.1.as_deref().unwrap_or_default();
+        let metadata = metadata::read(loaded.metadata.get().as_bytes(), &self.location.to_string(), name)?;
+        let file = Paths::new(&self.location, &self.folder, metadata.table.location()).find(name)?;
+        let number = file.filename().and_then(number_of).unwrap_or_default();
+        let found = Arc::new(Found { number, file, metadata, written });
+        *newest = Some(found.clone());
+        Ok(found)
     }
 
     pub(crate) fn file(&self, number: u64) -> Path {
@@ -78,6 +107,9 @@ impl Place {
     /// # Errors
     /// [`TableError::Missing`] when there is no table.
     pub(crate) async fn newest(&self) -> Result<Arc<Found>, TableError> {
+        if let Some(catalog) = &self.catalog {
+            return self.answered(catalog.load().await?).await;
+        }
         let mut newest = self.newest.lock().await;
         if let (Some(known), true) = (&*newest, self.fixed.is_some()) {
             return Ok(known.clone());
@@ -132,7 +164,7 @@ impl Place {
         if !found.metadata.manifests.is_empty() {
             return Some("its snapshots name manifests, as version 1 once had it, and no lists of them");
         }
-        if found.file == self.file(found.number) {
+        if self.catalog.is_some() || found.file == self.file(found.number) {
             return None;
         }
         match found.file.filename().is_some_and(|name| name.starts_with('v')) {
@@ -140,7 +172,10 @@ impl Place {
                 "its metadata is compressed, which is read and not written: set write.metadata.compression-codec to none \
                  with the engine that writes it",
             ),
-            false => Some("a catalog says which of its metadata is the newest, so it is changed through that alone"),
+            false => Some(
+                "a catalog says which of its metadata is the newest, so it is changed through that alone: name it by its \
+                 catalog, as iceberg+https://host/namespace.table",
+            ),
         }
     }
 

@@ -97,8 +97,14 @@ pub(crate) async fn commit(place: &Place, found: &Found, change: Change) -> Resu
     publish(place, found, updates).await
 }
 
-/// Puts the metadata that follows `found`, unless it is there.
+/// Puts the metadata that follows `found`, unless it is there; has it put where a catalog does that.
 pub(crate) async fn publish(place: &Place, found: &Found, updates: Vec<TableUpdate>) -> Result<Outcome, TableError> {
+    if let Some(catalog) = place.catalog() {
+        return match catalog.commit(found, &updates).await? {
+            Some(loaded) => Ok(Outcome::Committed(place.answered(loaded).await?)),
+            None => Ok(Outcome::Lost),
+        };
+    }
     let failed = |error: Error| TableError::storage(WRITING, place.location.to_string(), error);
     let mut builder = found.metadata.table.as_ref().clone().into_builder(Some(found.name()));
     for update in updates {

@@ -12,6 +12,7 @@ use crate::place::{Found, Place};
 use crate::produce::{self, Change, Outcome};
 use crate::reading::{Reading, place_fields};
 use crate::removal::Removal;
+use crate::rest::Locate;
 use crate::types::{arrow_type, columns, from_bytes, iceberg_type};
 use crate::verbs::{OWNER, new_schema};
 use crate::writing::Files;
@@ -23,6 +24,7 @@ use futures::TryStreamExt as _;
 use iceberg::TableUpdate;
 use iceberg::spec::{NestedFieldRef, Operation, Type};
 use rivermere_base::{CrashPoint, Epoch};
+use rivermere_store::CatalogTable;
 use rivermere_table::{
     Claim, Clean, Committed, Fit, Keys, Location, SinkMode, SinkSpec, StagedEpoch, Table as _, TableError, TableSink,
     TableSpec, Upkeep, net,
@@ -74,22 +76,33 @@ impl IcebergSink {
     /// [`TableError::Foreign`] for a table that this sink never wrote to, depending on [`SinkSpec::adopt`]; others when the
     /// view's columns do not fit.
     pub async fn open(location: Location, spec: SinkSpec) -> Result<Self, TableError> {
+        let table = match IcebergTable::open(location.clone()).await {
+            Err(TableError::Missing { .. }) => match IcebergTable::create(location.clone(), &table_of(&spec)).await {
+                // Somebody else has made one meanwhile.
+                Err(TableError::Conflict { .. }) => IcebergTable::open(location).await?,
+                made => made?,
+            },
+            table => table?,
+        };
+        Self::over(table, spec).await
+    }
+
+    /// The same for the table of a catalog; `locate` finds the storage of its files.
+    ///
+    /// # Errors
+    /// Like [`IcebergSink::open`].
+    pub async fn open_in(catalog: CatalogTable, locate: &Locate, spec: SinkSpec) -> Result<Self, TableError> {
+        let table = match IcebergTable::open_in(catalog.clone(), locate).await {
+            Err(TableError::Missing { .. }) => IcebergTable::create_in(catalog, locate, &table_of(&spec)).await?,
+            table => table?,
+        };
+        Self::over(table, spec).await
+    }
+
+    async fn over(table: IcebergTable, spec: SinkSpec) -> Result<Self, TableError> {
         if let SinkMode::Merge { key } = &spec.mode {
             net::key_columns(&spec.schema, key)?;
         }
-        let table = match IcebergTable::open(location.clone()).await {
-            Err(TableError::Missing { .. }) => {
-                let mut properties = spec.properties.clone();
-                properties.extend(marks(&spec, spec.first_marker()));
-                let made = TableSpec { schema: spec.schema.clone(), partitioned_by: vec![], properties };
-                match IcebergTable::create(location.clone(), &made).await {
-                    // Somebody else has made one meanwhile.
-                    Err(TableError::Conflict { .. }) => IcebergTable::open(location).await?,
-                    made => made?,
-                }
-            }
-            table => table?,
-        };
         let sink = Self { table, spec, turn: Mutex::new(()), clean_next: AtomicU64::new(0) };
         let number = sink.claim().await?;
         // The same for every start, however often there is one.
@@ -291,6 +304,13 @@ impl IcebergSink {
             Err(error) => Err(error),
         }
     }
+}
+
+/// The table that is made for a view.
+fn table_of(spec: &SinkSpec) -> TableSpec {
+    let mut properties = spec.properties.clone();
+    properties.extend(marks(spec, spec.first_marker()));
+    TableSpec { schema: spec.schema.clone(), partitioned_by: vec![], properties }
 }
 
 /// Whether a property of the table says no.

@@ -4,6 +4,7 @@ use crate::feed;
 use crate::files::{Manifests, Planned};
 use crate::place::{Found, Place};
 use crate::reading::Reading;
+use crate::rest::{Entry, Loaded, Locate};
 use crate::scan;
 use crate::types::{arrow_type, columns};
 use arrow::datatypes::SchemaRef;
@@ -12,6 +13,7 @@ use chrono::DateTime;
 use datafusion::catalog::TableProvider;
 use futures::StreamExt as _;
 use iceberg::spec::{NestedFieldRef, Schema, Snapshot, SnapshotRef};
+use rivermere_store::CatalogTable;
 use rivermere_table::{Location, RowChanges, Table, TableError, TableVersion};
 use serde_json::json;
 use std::sync::Arc;
@@ -61,6 +63,22 @@ impl IcebergTable {
     pub async fn open(location: Location) -> Result<Self, TableError> {
         let place = Place::new(location);
         place.newest().await?;
+        Ok(Self { place, manifests: Manifests::default() })
+    }
+
+    /// The table of a catalog; `locate` finds the storage of its files.
+    ///
+    /// # Errors
+    /// [`TableError::Missing`] when the catalog has no such table, [`TableError::UnsupportedFeature`] for what is not known here.
+    pub async fn open_in(catalog: CatalogTable, locate: &Locate) -> Result<Self, TableError> {
+        let entry = Entry::new(catalog);
+        let loaded = entry.load().await?;
+        Self::loaded(entry, loaded, locate).await
+    }
+
+    pub(crate) async fn loaded(entry: Entry, loaded: Loaded, locate: &Locate) -> Result<Self, TableError> {
+        let place = Place::of_catalog(locate(&loaded.location)?, entry);
+        place.answered(loaded).await?;
         Ok(Self { place, manifests: Manifests::default() })
     }
 

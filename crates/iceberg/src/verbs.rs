@@ -5,6 +5,7 @@ use crate::clean::{MAX_AGE, Retention, clean};
 use crate::edits::{self, Edited};
 use crate::place::{Found, Place};
 use crate::produce::{self, Change, Outcome};
+use crate::rest::{Entry, Locate};
 use crate::table::number;
 use crate::types::{arrow_type, columns, iceberg_type};
 use crate::writing::Files;
@@ -20,6 +21,7 @@ use iceberg::spec::{
     FormatVersion, NestedField, NestedFieldRef, Operation, PrimitiveType, Schema, SnapshotReference, SortOrder,
     TableMetadataBuilder, Transform, Type, UnboundPartitionSpec,
 };
+use rivermere_store::CatalogTable;
 use rivermere_table::{Done, EditableTable, Location, PartitionField, Table as _, TableError, TableSpec, Verb};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -37,42 +39,13 @@ impl IcebergTable {
     /// # Errors
     /// When there is one, or its columns cannot be those of an Iceberg table.
     pub async fn create(location: Location, spec: &TableSpec) -> Result<Self, TableError> {
+        let shown = location.to_string();
+        let failed = |error: iceberg::Error| unmade(&shown, &error);
+        let Made { schema, partitions, version, properties } = made(&shown, spec)?;
         let place = Place::new(location.clone());
-        let failed = |error: iceberg::Error| TableError::InvalidSpec {
-            reason: format!("no Iceberg table can be made at '{location}': {}", error.message()),
-        };
-        let schema = new_schema(&spec.schema, 0).map_err(|refused| refused.told(failed))?;
-        let mut partitions = UnboundPartitionSpec::builder().with_spec_id(0);
-        for PartitionField { column, transform } in &spec.partitioned_by {
-            let Some(field) = schema.field_by_name(column) else {
-                let reason = format!("there is no column '{column}' to partition by");
-                return Err(TableError::InvalidSpec { reason });
-            };
-            // As Spark names them.
-            let (name, transform) = match transform {
-                rivermere_table::Transform::Identity => (column.clone(), Transform::Identity),
-                rivermere_table::Transform::Bucket(count) => (format!("{column}_bucket"), Transform::Bucket(*count)),
-                rivermere_table::Transform::Truncate(width) => (format!("{column}_trunc"), Transform::Truncate(*width)),
-                rivermere_table::Transform::Year => (format!("{column}_year"), Transform::Year),
-                rivermere_table::Transform::Month => (format!("{column}_month"), Transform::Month),
-                rivermere_table::Transform::Day => (format!("{column}_day"), Transform::Day),
-                rivermere_table::Transform::Hour => (format!("{column}_hour"), Transform::Hour),
-            };
-            transform.result_type(&field.field_type).map_err(failed)?;
-            partitions = partitions.add_partition_field(field.id, name, transform).map_err(failed)?;
-        }
-        let mut properties: HashMap<String, String> = spec.properties.iter().cloned().collect();
-        let version = match properties.remove("format-version").as_deref() {
-            None | Some("2") => FormatVersion::V2,
-            Some("3") => FormatVersion::V3,
-            Some(other) => {
-                let reason = format!("tables of format-version {other} are not made, but of 2 and 3");
-                return Err(TableError::InvalidSpec { reason });
-            }
-        };
         let builder = TableMetadataBuilder::new(
             schema,
-            partitions.build(),
+            partitions,
             SortOrder::unsorted_order(),
             url_of(&location),
             version,
@@ -94,6 +67,18 @@ impl IcebergTable {
             Outcome::Committed(_) => Self::open(location).await,
             Outcome::Lost => Err(TableError::Conflict { location: location.to_string(), attempts: 1 }),
         }
+    }
+
+    /// The same in a catalog, which says where its files are.
+    ///
+    /// # Errors
+    /// Like [`IcebergTable::create`].
+    pub async fn create_in(catalog: CatalogTable, locate: &Locate, spec: &TableSpec) -> Result<Self, TableError> {
+        let Made { schema, partitions, version, mut properties } = made(&catalog.shown, spec)?;
+        properties.insert("format-version".into(), if version == FormatVersion::V3 { "3" } else { "2" }.into());
+        let entry = Entry::new(catalog);
+        let loaded = entry.create(&schema, &partitions, &properties).await?;
+        Self::loaded(entry, loaded, locate).await
     }
 
     pub(crate) fn refused(&self, verb: &'static str, reason: impl Into<String>) -> TableError {
@@ -198,6 +183,52 @@ impl IcebergTable {
         let updates = vec![TableUpdate::AddSchema { schema }, TableUpdate::SetCurrentSchema { schema_id: -1 }];
         self.publish(found, updates).await
     }
+}
+
+/// What a table is made of.
+struct Made {
+    schema: Schema,
+    partitions: UnboundPartitionSpec,
+    version: FormatVersion,
+    properties: HashMap<String, String>,
+}
+
+fn unmade(shown: &str, error: &iceberg::Error) -> TableError {
+    TableError::InvalidSpec { reason: format!("no Iceberg table can be made at '{shown}': {}", error.message()) }
+}
+
+fn made(shown: &str, spec: &TableSpec) -> Result<Made, TableError> {
+    let failed = |error: iceberg::Error| unmade(shown, &error);
+    let schema = new_schema(&spec.schema, 0).map_err(|refused| refused.told(failed))?;
+    let mut partitions = UnboundPartitionSpec::builder().with_spec_id(0);
+    for PartitionField { column, transform } in &spec.partitioned_by {
+        let Some(field) = schema.field_by_name(column) else {
+            let reason = format!("there is no column '{column}' to partition by");
+            return Err(TableError::InvalidSpec { reason });
+        };
+        // As Spark names them.
+        let (name, transform) = match transform {
+            rivermere_table::Transform::Identity => (column.clone(), Transform::Identity),
+            rivermere_table::Transform::Bucket(count) => (format!("{column}_bucket"), Transform::Bucket(*count)),
+            rivermere_table::Transform::Truncate(width) => (format!("{column}_trunc"), Transform::Truncate(*width)),
+            rivermere_table::Transform::Year => (format!("{column}_year"), Transform::Year),
+            rivermere_table::Transform::Month => (format!("{column}_month"), Transform::Month),
+            rivermere_table::Transform::Day => (format!("{column}_day"), Transform::Day),
+            rivermere_table::Transform::Hour => (format!("{column}_hour"), Transform::Hour),
+        };
+        transform.result_type(&field.field_type).map_err(failed)?;
+        partitions = partitions.add_partition_field(field.id, name, transform).map_err(failed)?;
+    }
+    let mut properties: HashMap<String, String> = spec.properties.iter().cloned().collect();
+    let version = match properties.remove("format-version").as_deref() {
+        None | Some("2") => FormatVersion::V2,
+        Some("3") => FormatVersion::V3,
+        Some(other) => {
+            let reason = format!("tables of format-version {other} are not made, but of 2 and 3");
+            return Err(TableError::InvalidSpec { reason });
+        }
+    };
+    Ok(Made { schema, partitions: partitions.build(), version, properties })
 }
 
 /// Why columns cannot be those of a table.

@@ -32,4 +32,7 @@ pub use crash::{CRASH_AT_VARIABLE, CrashPlanError, arm_crash_from_environment};
 pub use local::LocalDisk;
 pub use lock::{Lock, LockError};
 pub use object::DiskStore;
-pub use storage::{Environment, Scheme, Storage, StorageError, StorageOptions, Storages};
+pub use storage::{
+    Answer, CatalogService, CatalogTable, Environment, NoAnswer, Scheme, Storage, StorageError, StorageOptions,
+    Storages, encoded, message,
+};

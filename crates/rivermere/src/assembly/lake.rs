@@ -9,9 +9,9 @@ use rivermere_base::{Doors, Epoch};
 use rivermere_batch::{At, Lake as Reading, OpenChanges, OpenFiles, OpenLake, open_files};
 use rivermere_delta::{DeltaSink, DeltaTable};
 use rivermere_hudi::{HudiSink, HudiTable};
-use rivermere_iceberg::{IcebergSink, IcebergTable};
+use rivermere_iceberg::{IcebergSink, IcebergTable, Locate};
 use rivermere_sql::{ExternalTable, LakeFormat, LakePlace, Parsed, Planner, RelationKind, Statement, ViewDefinition};
-use rivermere_store::{DiskStore, Scheme, Storage, StorageError, Storages};
+use rivermere_store::{CatalogTable, DiskStore, Scheme, Storage, StorageError, Storages};
 use rivermere_stream::Lakes;
 use rivermere_stream::runtime::NeededVersions;
 use rivermere_table::{
@@ -115,7 +115,13 @@ impl Lake {
     /// Whether the place of a stored view can be opened at all; no request is made.
     pub(super) fn check(&self, view: &ViewDefinition) -> Result<(), StorageError> {
         match &view.stored_as {
-            Some(_) => self.place(&Self::path_of(view)).map(drop),
+            Some(stored) => {
+                let path = Self::path_of(view);
+                match stored.format == LakeFormat::Iceberg && self.storages.catalog(&path)?.is_some() {
+                    true => Ok(()),
+                    false => self.place(&path).map(drop),
+                }
+            }
             None => Ok(()),
         }
     }
@@ -138,6 +144,27 @@ impl Lake {
             Some(base) => self.storages.open(&format!("{base}/{path}")).map(Place::Storage),
             None => on_disk(&self.root, path),
         }
+    }
+
+    /// The table of a catalog that a place names; nothing for a place of a storage.
+    fn in_catalog(&self, place: &LakePlace) -> Result<Option<CatalogTable>, TableError> {
+        if place.format != LakeFormat::Iceberg {
+            return Ok(None);
+        }
+        let refused = |error: StorageError| TableError::UnfitStorage {
+            location: place.location.clone(),
+            reason: error.to_string(),
+        };
+        self.storages.catalog(&place.location).map_err(refused)
+    }
+
+    /// How the files of a catalog's tables are found, by the URLs that it gives.
+    fn locate(&self) -> Box<Locate> {
+        let lake = self.clone();
+        // As Java writes a file's URL.
+        Box::new(move |url| {
+            lake.location_of(url.strip_prefix("file:").filter(|rest| !rest.starts_with("//")).unwrap_or(url))
+        })
     }
 
     fn location(&self, place: Place) -> Location {
@@ -167,13 +194,6 @@ impl Lake {
                     }
                     error => TableError::storage("opening the storage", lake.shown(&view), error),
                 };
-                let place = lake.place(&Self::path_of(&view)).map_err(refused)?;
-                if let Place::Storage(storage) = &place
-                    && storage.scheme() != Scheme::File
-                {
-                    // Before the first commit: where it does not hold, a second writer's commit would be lost.
-                    storage.prove_create_only(lake.doors.rng.as_ref()).await.map_err(refused)?;
-                }
                 let mode = match (view.plan.properties.append_only, view.key()) {
                     (true, _) => SinkMode::Append,
                     (false, key) => SinkMode::Merge { key: key.unwrap_or_default() },
@@ -182,6 +202,18 @@ impl Lake {
                 let schema = view.plan.schema.clone();
                 let spec = SinkSpec { sink_id, schema, mode, adopt: lake.adopt, properties, since };
                 let format = view.stored_as.as_ref().map_or(LakeFormat::Delta, |stored| stored.format);
+                let path = Self::path_of(&view);
+                if let Some(table) = lake.in_catalog(&LakePlace::new(format, path.clone()))? {
+                    let sink: Arc<dyn TableSink> = Arc::new(IcebergSink::open_in(table, &*lake.locate(), spec).await?);
+                    return Ok(sink);
+                }
+                let place = lake.place(&path).map_err(refused)?;
+                if let Place::Storage(storage) = &place
+                    && storage.scheme() != Scheme::File
+                {
+                    // Before the first commit: where it does not hold, a second writer's commit would be lost.
+                    storage.prove_create_only(lake.doors.rng.as_ref()).await.map_err(refused)?;
+                }
                 let sink: Arc<dyn TableSink> = match format {
                     LakeFormat::Delta => Arc::new(DeltaSink::open(lake.location(place), spec).await?),
                     LakeFormat::Iceberg => Arc::new(IcebergSink::open(lake.location(place), spec).await?),
@@ -235,6 +267,9 @@ impl Lake {
     pub(super) async fn table(&self, place: &LakePlace) -> Result<Arc<dyn EditableTable>, TableError> {
         let opened = self.opened(place).await;
         let Err(TableError::Missing { location }) = opened else { return opened };
+        if self.in_catalog(place)?.is_some() {
+            return Err(TableError::Missing { location });
+        }
         for format in LakeFormat::ALL.into_iter().filter(|format| *format != place.format) {
             if self.opened(&LakePlace::new(format, place.location.clone())).await.is_ok() {
                 let (wanted, found) = (place.format.name(), format.name());
@@ -245,6 +280,9 @@ impl Lake {
     }
 
     async fn opened(&self, place: &LakePlace) -> Result<Arc<dyn EditableTable>, TableError> {
+        if let Some(table) = self.in_catalog(place)? {
+            return Ok(Arc::new(IcebergTable::open_in(table, &*self.locate()).await?));
+        }
         let location = self.location_of(&place.location)?;
         Ok(match place.format {
             LakeFormat::Delta => Arc::new(DeltaTable::open(location).await?),
@@ -264,6 +302,9 @@ impl Lake {
         place: &LakePlace,
         spec: &TableSpec,
     ) -> Result<Arc<dyn EditableTable>, TableError> {
+        if let Some(table) = self.in_catalog(place)? {
+            return Ok(Arc::new(IcebergTable::create_in(table, &*self.locate(), spec).await?));
+        }
         let location = self.location_of(&place.location)?;
         Ok(match place.format {
             LakeFormat::Delta => Arc::new(DeltaTable::create(location, spec).await?),

@@ -13,6 +13,7 @@
 mod address;
 mod atomic;
 mod azure;
+mod catalog;
 mod endpoint;
 mod environment;
 mod error;
@@ -27,6 +28,7 @@ mod s3;
 mod storages;
 
 pub use address::Scheme;
+pub use catalog::{Answer, CatalogService, CatalogTable, NoAnswer, encoded, message};
 pub use environment::Environment;
 pub use error::StorageError;
 pub use options::StorageOptions;

@@ -12,7 +12,7 @@ use std::time::Duration;
 const NETWORK: &[&str] = &["max_connections", "request_timeout_s", "retries", "retry_deadline_s"];
 
 /// The names of the options that storages of a scheme have; `docs/storages.md` says what they mean.
-fn known_options(scheme: Scheme) -> impl Iterator<Item = &'static str> + Clone {
+fn known_options(scheme: Scheme) -> impl Iterator<Item = &'static str> {
     let (own, network): (&[&str], &[&str]) = match scheme {
         Scheme::File => (&[], &[]),
         Scheme::S3 => (super::s3::OPTIONS, NETWORK),
@@ -30,20 +30,30 @@ pub struct StorageOptions(BTreeMap<String, Secret>);
 impl StorageOptions {
     /// Refuses what storages of this scheme do not have.
     pub(super) fn check(&self, scheme: Scheme) -> Result<(), StorageError> {
-        let known = known_options(scheme);
-        for name in self.0.keys() {
-            let is_property = scheme == Scheme::Hdfs && super::hdfs::is_property(name);
-            if !is_property && !known.clone().any(|option| option == name) {
-                let names: Vec<_> = known.collect();
-                return Err(StorageError::UnknownOption {
-                    storage: scheme.name(),
-                    option: name.clone(),
-                    suggestion: suggest(name, names.iter().copied()),
-                    known: if names.is_empty() { "none".to_owned() } else { names.join(", ") },
-                });
-            }
+        let is_property = |name: &str| scheme == Scheme::Hdfs && super::hdfs::is_property(name);
+        self.check_all(scheme.name(), known_options(scheme).collect(), is_property)
+    }
+
+    /// Refuses what is not among these, and not among those of every network.
+    pub(super) fn check_names(&self, storage: &'static str, own: &[&'static str]) -> Result<(), StorageError> {
+        self.check_all(storage, own.iter().chain(NETWORK).copied().collect(), |_| false)
+    }
+
+    fn check_all(
+        &self,
+        storage: &'static str,
+        known: Vec<&'static str>,
+        is_property: impl Fn(&str) -> bool,
+    ) -> Result<(), StorageError> {
+        match self.0.keys().find(|name| !is_property(name) && !known.contains(&name.as_str())) {
+            None => Ok(()),
+            Some(name) => Err(StorageError::UnknownOption {
+                storage,
+                option: name.clone(),
+                suggestion: suggest(name, known.iter().copied()),
+                known: if known.is_empty() { "none".to_owned() } else { known.join(", ") },
+            }),
         }
-        Ok(())
     }
 
     /// Adds an option, or replaces its value.

@@ -1,11 +1,13 @@
 //! All storages of a process.
 
 use super::address::Address;
+use super::catalog::{self, CatalogService, CatalogTable};
 use super::{Environment, Storage, StorageError, StorageOptions};
 use parking_lot::Mutex;
 use rivermere_base::Doors;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// Clients that are kept; a process that names more buckets opens the others anew each time.
 const MAX_CLIENTS: usize = 256;
@@ -18,7 +20,10 @@ pub struct Storages {
     environment: Environment,
     /// Longest beginnings first.
     options: Vec<(String, StorageOptions)>,
+    none: StorageOptions,
     clients: Mutex<HashMap<(String, Option<usize>), Storage>>,
+    /// By their base.
+    catalogs: Mutex<HashMap<String, Arc<CatalogService>>>,
 }
 
 impl Storages {
@@ -34,11 +39,46 @@ impl Storages {
         let options = options.into_iter().map(|(url, options)| (url.trim_end_matches('/').to_owned(), options));
         let mut options: Vec<_> = options.collect();
         options.sort_by_key(|(url, _)| std::cmp::Reverse(url.len()));
-        let storages = Self { doors, environment, options, clients: Mutex::new(HashMap::new()) };
-        for (url, _) in &storages.options {
-            storages.open(url)?;
+        let (none, clients, catalogs) = Default::default();
+        let storages = Self { doors, environment, options, none, clients, catalogs };
+        for (url, options) in &storages.options {
+            match catalog::is_catalog(url) {
+                true => options.check_names("a catalog", catalog::OPTIONS)?,
+                false => storages.open(url).map(drop)?,
+            }
         }
         Ok(storages)
+    }
+
+    /// The table of a catalog that a URL names; nothing for a URL of a storage. No request is made yet.
+    ///
+    /// # Errors
+    /// When the URL or an option cannot be used.
+    pub fn catalog(&self, url: &str) -> Result<Option<CatalogTable>, StorageError> {
+        if !catalog::is_catalog(url) {
+            return Ok(None);
+        }
+        let (base, namespace, table) = catalog::split(url)?;
+        let known = self.catalogs.lock().get(&base).cloned();
+        let service = match known {
+            Some(service) => service,
+            None => {
+                let opened = CatalogService::open(base.clone(), self.options_of(url), self.doors.rng.clone())?;
+                let opened = Arc::new(opened);
+                let mut catalogs = self.catalogs.lock();
+                if catalogs.len() < MAX_CLIENTS {
+                    catalogs.insert(base, opened.clone());
+                }
+                opened
+            }
+        };
+        Ok(Some(CatalogTable { service, namespace, table, shown: url.to_owned() }))
+    }
+
+    /// Those of the longest beginning.
+    fn options_of(&self, url: &str) -> &StorageOptions {
+        let given = self.options.iter().find(|(beginning, _)| begins(url, beginning));
+        given.map_or(&self.none, |(_, options)| options)
     }
 
     /// See [`Storage::open`].
@@ -52,9 +92,7 @@ impl Storages {
         if let Some(client) = self.clients.lock().get(&key) {
             return Ok(client.elsewhere(address));
         }
-        let none = StorageOptions::default();
-        let options = given.and_then(|index| self.options.get(index)).map_or(&none, |(_, options)| options);
-        let opened = Storage::open(url, options, &self.doors, &self.environment)?;
+        let opened = Storage::open(url, self.options_of(url), &self.doors, &self.environment)?;
         let mut clients = self.clients.lock();
         if clients.len() < MAX_CLIENTS {
             clients.insert(key, opened.clone());
@@ -79,7 +117,6 @@ mod tests {
     use super::*;
     use rivermere_base::{SeededRng, SystemClock};
     use rivermere_sim::SimDisk;
-    use std::sync::Arc;
 
     fn storages(options: &[(&str, &[(&str, &str)])]) -> Result<Storages, StorageError> {
         let doors = Doors {
