@@ -21,7 +21,7 @@ use object_store::ObjectStoreExt as _;
 use parquet::arrow::arrow_reader::ArrowReaderOptions;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::errors::ParquetError;
-use rivermere_table::{Filter, StoredFile, TableError};
+use rivermere_table::{Batches, Filter, StoredFile, TableError};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -31,8 +31,6 @@ const BATCH_ROWS: usize = 8192;
 const READING: &str = "reading a data file";
 pub(crate) const KEY: &str = "_hoodie_record_key";
 const IS_DELETED: &str = "_hoodie_is_deleted";
-
-pub(crate) type Batches = BoxStream<'static, Result<RecordBatch, TableError>>;
 
 /// Which of two rows of a key stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,12 +117,7 @@ impl Reading {
         TableError::storage(READING, format!("{}, file '{file}'", self.place.location), error.into())
     }
 
-    /// The rows of a slice with some of the table's columns.
-    pub(crate) async fn rows(self: &Arc<Self>, slice: &Slice, wanted: &SchemaRef) -> Result<Batches, TableError> {
-        self.filtered(slice, wanted, None).await
-    }
-
-    /// The same without some of the rows for which a filter does not hold.
+    /// The rows of a slice with some of the table's columns, without some of those for which a filter does not hold.
     pub(crate) async fn filtered(
         self: &Arc<Self>,
         slice: &Slice,

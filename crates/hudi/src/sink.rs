@@ -4,15 +4,15 @@
 //! for from the newest instant back, also in what other engines have archived.
 
 use crate::clean::{clean, own_retention_ms};
-use crate::edits::{Editor, groups, small};
+use crate::edits::{Writing, groups, small, statement};
 use crate::place::{Found, Place};
 use crate::produce::{self, Begun, Change, Outcome};
+use crate::reading::Reading;
 use crate::schema::schema_text;
 use crate::table::HudiTable;
 use crate::timeline::{Action, Instant};
 use crate::types::{avro_schema, table_schema};
 use crate::verbs::OWNER;
-use crate::writing::Files;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use async_trait::async_trait;
@@ -21,8 +21,8 @@ use datafusion::prelude::SessionContext;
 use futures::TryStreamExt as _;
 use rivermere_base::{CrashPoint, Epoch};
 use rivermere_table::{
-    Claim, Clean, Committed, Fit, Keys, Location, SinkMode, SinkSpec, StagedEpoch, TableError, TableSink, TableSpec,
-    Upkeep, net,
+    Claim, Clean, Committed, Editing, Fit, Keys, Location, SinkMode, SinkSpec, StagedEpoch, TableError, TableSink,
+    TableSpec, Upkeep, net,
 };
 use roaring::RoaringTreemap;
 use std::sync::Arc;
@@ -203,8 +203,7 @@ impl HudiSink {
     ) -> Result<(Change, Committed), TableError> {
         let schema = self.columns(found).await?;
         let changes = self.fit(found).await?.changes(pending).map_err(|error| self.value(error))?;
-        let editor = Editor::new("MERGE", &self.table, &self.session, found).await?;
-        let mut files = Files::new(self.place(), found, begun, &schema);
+        let (editing, mut target) = statement("MERGE", &self.table, &self.session, found, begun).await?;
         let mut counts = Committed::default();
         let view = self.spec.sink_id.view();
         let told = |error: net::NetError| match error {
@@ -215,28 +214,28 @@ impl HudiSink {
             SinkMode::Append => {
                 if net::only_inserts(&changes) {
                     for changes in &changes {
-                        files.write(&net::repeated(changes).map_err(|error| self.value(error))?).await?;
+                        target.files.write(&net::repeated(changes).map_err(|error| self.value(error))?).await?;
                     }
                 } else {
                     for rows in net::append(view, &schema, &changes).map_err(told)? {
-                        files.write(&rows).await?;
+                        target.files.write(&rows).await?;
                     }
                 }
-                counts.rows_inserted = files.rows;
+                counts.rows_inserted = target.files.rows;
                 "INSERT"
             }
             SinkMode::Merge { key } => {
                 let net = net::merge(view, &schema, key, &changes).map_err(told)?;
-                counts.rows_deleted = self.take_out(&editor, &mut files, key, &net).await?;
+                counts.rows_deleted = self.take_out(&editing, &mut target, key, &net).await?;
                 for rows in &net.rows {
-                    files.write(rows).await?;
+                    target.files.write(rows).await?;
                 }
-                counts.rows_inserted = files.rows;
+                counts.rows_inserted = target.files.rows;
                 "UPSERT"
             }
         };
         let mut change = Change::of(operation, schema_text(self.place(), found, &found.timeline.instants).await?);
-        change.added = files.finish().await?;
+        change.added = target.files.finish().await?;
         counts.files_added = change.added.len() as u64;
         counts.files_removed = change.added.iter().filter(|file| file.before.is_some()).count() as u64;
         Ok((change, counts))
@@ -245,21 +244,21 @@ impl HudiSink {
     /// Takes the rows of changed keys out of their slices; tells how many rows that were.
     async fn take_out(
         &self,
-        editor: &Editor<'_>,
-        files: &mut Files<'_>,
+        editing: &Editing<'_, Reading>,
+        target: &mut Writing<'_>,
         key: &[String],
         net: &net::Merge,
     ) -> Result<u64, TableError> {
         let keys = Keys::new(&net.keys).map_err(|error| self.value(error))?;
-        let of_key = key.iter().filter_map(|name| editor.schema.field_with_name(name).ok().cloned());
+        let of_key = key.iter().filter_map(|name| editing.schema.field_with_name(name).ok().cloned());
         let of_key: SchemaRef = Arc::new(Schema::new(of_key.collect::<Vec<_>>()));
         let mut rows_deleted = 0;
-        for slice in &editor.slices {
+        for slice in &editing.pieces {
             let bounds = self.place().bounds(slice, &of_key).await?;
             if !keys.may_be_within(|at| bounds.get(at).cloned().unwrap_or_default()) {
                 continue;
             }
-            let mut rows = editor.reading.rows(slice, &of_key).await?;
+            let mut rows = editing.reader.filtered(slice, &of_key, None).await?;
             let (mut gone, mut first) = (RoaringTreemap::new(), 0_u64);
             while let Some(batch) = rows.try_next().await? {
                 let live = keys.others(&batch, key.len()).map_err(|error| self.value(error))?;
@@ -268,7 +267,7 @@ impl HudiSink {
             }
             if !gone.is_empty() {
                 rows_deleted += gone.len();
-                editor.take(files, slice, &gone).await?;
+                target.take_out(slice, &gone).await?;
             }
         }
         Ok(rows_deleted)
@@ -378,11 +377,10 @@ impl TableSink for HudiSink {
         }
         let begun = produce::begin(self.place(), &found, Action::ReplaceCommit, self.owner()).await?;
         let work = async {
-            let editor = Editor::new("OPTIMIZE", &self.table, &self.session, &found).await?;
-            let mut files = Files::new(self.place(), &found, &begun, &editor.schema);
-            let mut change = Change::of("CLUSTER", editor.avro.clone());
-            editor.gather(&mut files, &small).await?;
-            (change.added, change.replaced) = (files.finish().await?, groups(&small));
+            let (_, mut target) = statement("OPTIMIZE", &self.table, &self.session, &found, &begun).await?;
+            let mut change = Change::of("CLUSTER", target.avro.clone());
+            target.gather(&small).await?;
+            (change.added, change.replaced) = (target.files.finish().await?, groups(&small));
             Ok(change)
         };
         let change = match work.await {

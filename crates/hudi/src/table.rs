@@ -3,7 +3,7 @@
 use crate::clean;
 use crate::place::{Found, Place};
 use crate::reading::Reading;
-use crate::scan::{Snapshot, rows};
+use crate::scan::rows;
 use crate::schema::schema;
 use crate::slices::{Slice, slices};
 use crate::timeline::{Instant, version_of};
@@ -17,7 +17,7 @@ use datafusion::catalog::TableProvider;
 use futures::StreamExt as _;
 use object_store::ObjectStoreExt as _;
 use rivermere_base::Changes;
-use rivermere_table::{Location, RowChanges, Table, TableError, TableVersion};
+use rivermere_table::{Batches, Location, PieceScan, RowChanges, Table, TableError, TableVersion};
 use serde_json::json;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -180,7 +180,7 @@ impl Table for HudiTable {
         let (schema, slices) = self.plan(&found, instants).await?;
         self.still_whole(&found, instants).await?;
         let reading = Reading::new(&self.place, &found, instants, schema.clone());
-        Ok(Arc::new(Snapshot { reading, schema, slices }))
+        Ok(Arc::new(PieceScan { reader: reading, schema, pieces: slices }))
     }
 
     async fn id(&self, _version: i64) -> Result<String, TableError> {
@@ -223,7 +223,7 @@ impl Table for HudiTable {
         let (went, came) = differing(&found, before, after);
         // Read with the columns that are asked for, whatever they were before: wider, or null where there were none.
         let reader = |instants: &[Instant]| Reading::new(&self.place, &found, instants, after_schema.clone());
-        let weighted = |batches: crate::reading::Batches, weight: i64| {
+        let weighted = |batches: Batches, weight: i64| {
             let (columns, location) = (columns.clone(), self.place.location.to_string());
             batches.map(move |batch| {
                 weigh(&batch?, &columns, weight).map_err(|error| {

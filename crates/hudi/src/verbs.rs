@@ -1,10 +1,11 @@
 //! Statements as instants, or as properties alone.
 
 use crate::clean;
-use crate::edits::{self, Editor, groups, small};
+use crate::edits::{self, groups, small};
 use crate::place::{Found, Place};
 use crate::produce::{self, Begun, Change, Outcome};
 use crate::properties::Properties;
+use crate::reading::Reading;
 use crate::schema::schema_text;
 use crate::table::{HudiTable, ID};
 use crate::timeline::{Action, Instant};
@@ -13,11 +14,9 @@ use crate::writing::{Files, can_partition};
 use arrow::datatypes::{Field, FieldRef, Schema};
 use async_trait::async_trait;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
 use futures::TryStreamExt as _;
 use object_store::{Error, ObjectStoreExt as _, PutMode, PutOptions};
-use rivermere_table::{Done, EditableTable, Location, Table as _, TableError, TableSpec, Transform, Verb};
+use rivermere_table::{Done, EditableTable, Editing, Location, Table as _, TableError, TableSpec, Transform, Verb};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -196,16 +195,6 @@ impl HudiTable {
         self.complete(found, &begun, &change, false).await.map(|_| ())
     }
 
-    async fn written(&self, editor: &Editor<'_>, files: &mut Files<'_>, rows: &LogicalPlan) -> Result<(), TableError> {
-        let failed = |error| edits::refused(self, editor.verb, error);
-        let plan = editor.session.create_physical_plan(rows).await.map_err(failed)?;
-        let mut batches = execute_stream(plan, editor.session.task_ctx()).map_err(failed)?;
-        while let Some(batch) = batches.try_next().await.map_err(failed)? {
-            files.write(&batch).await?;
-        }
-        Ok(())
-    }
-
     /// What a statement does to rows, as one instant.
     async fn changed(
         &self,
@@ -223,49 +212,48 @@ impl HudiTable {
         change.extra.insert(STATEMENT.to_owned(), statement.to_owned());
         let work = async {
             let mut done = Done::default();
-            let editor = Editor::new(name, self, session, found).await?;
-            let mut files = Files::new(self.place(), found, &begun, &editor.schema);
+            let (editing, mut target) = edits::statement(name, self, session, found, &begun).await?;
             done.rows = match &verb {
                 Verb::Append(rows) => {
                     change.operation = "INSERT";
-                    self.written(&editor, &mut files, rows).await?;
-                    Some(files.rows)
+                    editing.append(&mut target, rows).await?;
+                    Some(target.files.rows)
                 }
                 Verb::Overwrite(rows) => {
                     change.operation = "INSERT_OVERWRITE_TABLE";
-                    self.written(&editor, &mut files, rows).await?;
-                    change.replaced = groups(&editor.slices);
-                    Some(files.rows)
+                    editing.append(&mut target, rows).await?;
+                    change.replaced = groups(&editing.pieces);
+                    Some(target.files.rows)
                 }
                 Verb::Delete { condition } => {
                     change.operation = "DELETE";
-                    Some(editor.delete(&mut files, condition.as_deref()).await?)
+                    Some(editing.delete(&mut target, condition.as_deref()).await?)
                 }
                 Verb::Update { assignments, condition } => {
-                    Some(editor.update(&mut files, assignments, condition.as_deref()).await?)
+                    Some(editing.update(&mut target, assignments, condition.as_deref()).await?)
                 }
                 Verb::Merge(merge) => {
-                    let [deleted, updated, inserted] = editor.merge(&mut files, merge).await?;
+                    let [deleted, updated, inserted] = editing.merge(&mut target, merge).await?;
                     let rows = [("rows_inserted", inserted), ("rows_updated", updated), ("rows_deleted", deleted)];
                     done.figures.extend(rows);
                     Some(deleted + updated + inserted)
                 }
                 Verb::Compact { .. } => {
                     change.operation = "CLUSTER";
-                    let crumbs = small(&editor.slices, usize::MAX, 0);
-                    editor.gather(&mut files, &crumbs).await?;
+                    let crumbs = small(&editing.pieces, usize::MAX, 0);
+                    target.gather(&crumbs).await?;
                     change.replaced = groups(&crumbs);
                     done.figures.push(("files_removed", crumbs.len() as u64));
                     None
                 }
                 Verb::Restore { version } => {
                     change.operation = "INSERT_OVERWRITE_TABLE";
-                    change.replaced = self.restored(&editor, &mut files, found, *version).await?;
+                    change.replaced = self.restored(&editing, &mut target.files, found, *version).await?;
                     None
                 }
                 _ => return Err(self.refused(name, "Hudi tables do not have it here")),
             };
-            change.added = files.finish().await?;
+            change.added = target.files.finish().await?;
             if matches!(verb, Verb::Compact { .. }) {
                 done.figures.push(("files_added", change.added.len() as u64));
             }
@@ -292,17 +280,17 @@ impl HudiTable {
     /// The rows of an older version in new file groups, for those that have other ones now, which are told.
     async fn restored(
         &self,
-        editor: &Editor<'_>,
+        editing: &Editing<'_, Reading>,
         files: &mut Files<'_>,
         found: &Found,
         version: i64,
     ) -> Result<BTreeMap<String, Vec<String>>, TableError> {
         let instants = self.whole(found, version).await?;
         let (schema, slices) = self.plan(found, instants).await?;
-        let reading = crate::reading::Reading::new(self.place(), found, instants, schema);
-        let (went, came) = crate::table::differing(found, editor.slices.clone(), slices);
+        let reading = Reading::new(self.place(), found, instants, schema);
+        let (went, came) = crate::table::differing(found, editing.pieces.clone(), slices);
         for slice in &came {
-            let mut rows = reading.rows(slice, &editor.schema).await?;
+            let mut rows = reading.filtered(slice, &editing.schema, None).await?;
             while let Some(batch) = rows.try_next().await? {
                 files.write(&batch).await?;
             }

@@ -2,32 +2,25 @@
 
 use crate::IcebergTable;
 use crate::files::Planned;
-use crate::place::{Found, Place};
-use crate::reading::{FILE_COLUMN, ROW_COLUMN, Reading};
+use crate::place::Found;
+use crate::reading::Reading;
 use crate::removal::{Deletes, Removal};
-use crate::scan::Snapshot;
+use crate::scan::DataFiles;
 use crate::types::columns;
 use crate::writing::Files;
-use arrow::array::{AsArray as _, RecordBatch};
-use arrow::compute::filter_record_batch;
-use arrow::datatypes::Int64Type;
-use datafusion::common::{DFSchema, TableReference};
-use datafusion::datasource::provider_as_source;
-use datafusion::error::DataFusionError;
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlanBuilder};
-use datafusion::prelude::{DataFrame, ident};
+use datafusion::logical_expr::LogicalPlan;
 use futures::TryStreamExt as _;
 use iceberg::spec::DataFile;
-use rivermere_table::merging::{Deed, MergeError, MergePlan, SEVERAL_MATCH, clauses, plan_merge};
-use rivermere_table::{MergeVerb, TableError};
+use rivermere_table::{Editing, MergeVerb, TableError, Target};
 use roaring::RoaringTreemap;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// Files below this are put together with others.
 pub(crate) const SMALL_BYTES: u64 = 4 * 1024 * 1024;
-const CHANGING: &str = "changing rows";
 
 /// What takes the place of what.
 #[derive(Clone, Default)]
@@ -51,70 +44,72 @@ impl Edited {
     }
 }
 
-struct Editor<'a> {
-    verb: &'static str,
+/// Where the rows of a statement go.
+struct Writing<'a> {
+    files: Files<'a>,
+    removal: Removal<'a>,
+    /// Rows that go, by their places in files.
+    taken: Vec<(Planned, RoaringTreemap)>,
+}
+
+#[async_trait]
+impl Target<Planned> for Writing<'_> {
+    async fn write(&mut self, rows: &RecordBatch) -> Result<(), TableError> {
+        self.files.write(rows).await
+    }
+
+    async fn take(&mut self, planned: &Planned, gone: RoaringTreemap) -> Result<(), TableError> {
+        self.taken.push((planned.clone(), gone));
+        Ok(())
+    }
+}
+
+impl Writing<'_> {
+    /// What became of it; `rows` is how many the statement was about.
+    async fn done(mut self, rows: u64) -> Result<Edited, TableError> {
+        let mut edited = Edited { rows, ..Edited::default() };
+        self.removal.take(self.taken, &mut self.files, &mut edited).await?;
+        edited.added = self.files.finish().await?;
+        Ok(edited)
+    }
+}
+
+/// A statement over the newest snapshot. `mode` is what the table's property `write.<mode>.mode` is asked for.
+async fn statement<'a>(
     table: &'a IcebergTable,
     found: &'a Arc<Found>,
     session: &'a SessionState,
-    reading: Arc<Reading>,
+    verb: &'static str,
+    mode: &str,
+) -> Result<(Editing<'a, DataFiles>, Writing<'a>), TableError> {
+    let reading = Reading::new(table.place(), found);
+    let files = Files::new(table.place(), found)?;
+    let removal = Removal::new(table.place(), found, &reading, mode);
+    let schema = found.metadata.table.current_schema();
+    let fields = schema.as_struct().fields().to_vec();
+    let editing = Editing {
+        verb,
+        location: table.place().location.to_string(),
+        session,
+        reader: Arc::new(DataFiles { reading, fields }),
+        schema: columns(schema),
+        pieces: table.planned(found).await?,
+    };
+    Ok((editing, Writing { files, removal, taken: vec![] }))
 }
 
-impl<'a> Editor<'a> {
-    fn new(table: &'a IcebergTable, found: &'a Arc<Found>, session: &'a SessionState) -> Self {
-        let reading = Reading::new(table.place(), found);
-        Self { verb: "MERGE", table, found, session, reading }
-    }
-
-    fn failed(&self, error: DataFusionError) -> TableError {
-        refused(self.table.place(), self.verb, error)
-    }
-
-    fn over(&self, files: Vec<Planned>) -> Snapshot {
-        let schema = self.found.metadata.table.current_schema();
-        let fields = schema.as_struct().fields().to_vec();
-        Snapshot { reading: self.reading.clone(), fields, schema: columns(schema), files }
-    }
-
-    /// Takes out the rows for which the condition holds, all without one, and puts in what `changed` makes of them, if anything.
-    async fn replace(
-        &self,
-        mode: &str,
-        condition: Option<&str>,
-        changed: impl Fn(&DFSchema) -> Result<Vec<Expr>, DataFusionError>,
-    ) -> Result<Edited, TableError> {
-        let mut files = Files::new(self.table.place(), self.found)?;
-        let mut edited = Edited::default();
-        let removal = Removal::new(self.table.place(), self.found, &self.reading, mode);
-        for planned in self.table.planned(self.found).await? {
-            let work = async {
-                let rows = Arc::new(self.over(vec![planned.clone()]).with_places());
-                let plan = LogicalPlanBuilder::scan("target", provider_as_source(rows), None)?.build()?;
-                let whole = DataFrame::new(self.session.clone(), plan);
-                let schema = whole.schema().clone();
-                let condition = condition.map(|condition| self.session.create_logical_expr(condition, &schema));
-                let meant = match condition.transpose()? {
-                    Some(condition) => whole.filter(condition)?,
-                    None => whole,
-                };
-                let mut shown = vec![ident(FILE_COLUMN), ident(ROW_COLUMN)];
-                shown.extend(changed(&schema)?);
-                meant.select(shown)?.execute_stream().await
-            };
-            let mut batches = work.await.map_err(|error| self.failed(error))?;
-            let mut marks = BTreeMap::new();
-            while let Some(batch) = batches.try_next().await.map_err(|error| self.failed(error))? {
-                edited.rows += mark(&mut marks, &batch);
-                if batch.num_columns() > 2 {
-                    let values: Vec<usize> = (2..batch.num_columns()).collect();
-                    files.write(&batch.project(&values).map_err(|error| self.failed(error.into()))?).await?;
-                }
-            }
-            let gone = marks.into_values().map(|gone| (&planned, gone));
-            removal.take(gone, &mut files, &mut edited).await?;
-        }
-        edited.added = files.finish().await?;
-        Ok(edited)
-    }
+/// Adds the rows of a plan.
+pub(crate) async fn append(
+    table: &IcebergTable,
+    found: &Arc<Found>,
+    session: &SessionState,
+    verb: &'static str,
+    rows: &LogicalPlan,
+) -> Result<Edited, TableError> {
+    let (editing, mut target) = statement(table, found, session, verb, "merge").await?;
+    editing.append(&mut target, rows).await?;
+    let rows = target.files.rows;
+    target.done(rows).await
 }
 
 /// Takes out the rows for which the condition holds; all without one.
@@ -124,8 +119,9 @@ pub(crate) async fn delete(
     session: &SessionState,
     condition: Option<&str>,
 ) -> Result<Edited, TableError> {
-    let editor = Editor { verb: "DELETE", ..Editor::new(table, found, session) };
-    editor.replace("delete", condition, |_| Ok(vec![])).await
+    let (editing, mut target) = statement(table, found, session, "DELETE", "delete").await?;
+    let rows = editing.delete(&mut target, condition).await?;
+    target.done(rows).await
 }
 
 /// Sets columns in the rows for which the condition holds; in all without one.
@@ -136,82 +132,21 @@ pub(crate) async fn update(
     assignments: &[(String, String)],
     condition: Option<&str>,
 ) -> Result<Edited, TableError> {
-    let editor = Editor { verb: "UPDATE", ..Editor::new(table, found, session) };
-    let columns = columns(found.metadata.table.current_schema());
-    let set = |schema: &DFSchema| {
-        let column = |field: &arrow::datatypes::FieldRef| -> Result<Expr, DataFusionError> {
-            let Some((_, value)) = assignments.iter().find(|(name, _)| name == field.name()) else {
-                return Ok(ident(field.name()));
-            };
-            let value = session.create_logical_expr(value, schema)?.cast_to(field.data_type(), schema)?;
-            Ok(value.alias(field.name()))
-        };
-        columns.fields().iter().map(column).collect()
-    };
-    editor.replace("update", condition, set).await
+    let (editing, mut target) = statement(table, found, session, "UPDATE", "update").await?;
+    let rows = editing.update(&mut target, assignments, condition).await?;
+    target.done(rows).await
 }
 
-/// Does what a merge says: rows that are changed or deleted are taken out of their files, and what is changed or new is written.
+/// Does what a merge says; also how many rows were deleted, updated and inserted.
 pub(crate) async fn merge(
     table: &IcebergTable,
     found: &Arc<Found>,
     session: &SessionState,
     merge: &MergeVerb,
 ) -> Result<(Edited, [u64; 3]), TableError> {
-    let editor = Editor::new(table, found, session);
-    let planned = table.planned(found).await?;
-    let rows = editor.over(planned.clone());
-    let schema = rows.schema.clone();
-    let target = TableReference::bare(&*merge.target_alias);
-    let scan = LogicalPlanBuilder::scan(target, provider_as_source(Arc::new(rows.with_places())), None);
-    let scan = scan.and_then(LogicalPlanBuilder::build).map_err(|error| editor.failed(error))?;
-    let work = plan_merge(session, scan, &[FILE_COLUMN, ROW_COLUMN], &schema, merge);
-    let MergePlan { plan, deeds, may_match_twice } = work.map_err(|error| match error {
-        MergeError::Plan(error) => editor.failed(error),
-        MergeError::Refused(reason) => table.refused(editor.verb, reason),
-    })?;
-    let mut files = Files::new(table.place(), found)?;
-    let mut marks: BTreeMap<i64, RoaringTreemap> = BTreeMap::new();
-    let [mut deleted, mut updated, mut inserted] = [0; 3];
-    let stream = DataFrame::new(session.clone(), plan).execute_stream().await;
-    let mut batches = stream.map_err(|error| editor.failed(error))?;
-    while let Some(batch) = batches.try_next().await.map_err(|error| editor.failed(error))? {
-        let done = clauses(&batch).map_err(|error| editor.failed(error))?.clone();
-        for (number, deed) in (0_u8..).zip(&deeds) {
-            let these = done.iter().map(|clause| Some(clause == Some(number))).collect();
-            let these = filter_record_batch(&batch, &these).map_err(|error| editor.failed(error.into()))?;
-            let count = these.num_rows() as u64;
-            let new = if *deed == Deed::Insert { count } else { mark(&mut marks, &these) };
-            if new < count && !may_match_twice {
-                return Err(table.refused(editor.verb, SEVERAL_MATCH));
-            }
-            match deed {
-                Deed::Delete => deleted += new,
-                Deed::Update => updated += new,
-                Deed::Insert => inserted += new,
-            }
-            if *deed != Deed::Delete && count > 0 {
-                let values: Vec<usize> = (3..these.num_columns()).collect();
-                let values = these.project(&values).map_err(|error| editor.failed(error.into()))?;
-                files.write(&values).await?;
-            }
-        }
-    }
-    let mut edited = Edited { rows: deleted + updated + inserted, ..Edited::default() };
-    let gone = marks.into_iter().filter_map(|(number, gone)| Some((planned.get(usize::try_from(number).ok()?)?, gone)));
-    let removal = Removal::new(table.place(), found, &editor.reading, "merge");
-    removal.take(gone, &mut files, &mut edited).await?;
-    edited.added = files.finish().await?;
-    Ok((edited, [deleted, updated, inserted]))
-}
-
-/// Notes the places of rows, which are in the first two columns; how many were not noted before.
-fn mark(marks: &mut BTreeMap<i64, RoaringTreemap>, rows: &RecordBatch) -> u64 {
-    let (files, places) = (rows.column(0).as_primitive::<Int64Type>(), rows.column(1).as_primitive::<Int64Type>());
-    let new = files.values().iter().zip(places.values()).filter(|(file, place)| {
-        u64::try_from(**place).is_ok_and(|place| marks.entry(**file).or_default().insert(place))
-    });
-    new.count() as u64
+    let (editing, mut target) = statement(table, found, session, "MERGE", "merge").await?;
+    let done = editing.merge(&mut target, merge).await?;
+    Ok((target.done(done.iter().sum()).await?, done))
 }
 
 /// Puts small files together, and files without the rows that deletes are about. Rows stay the same.
@@ -249,17 +184,4 @@ pub(crate) async fn rewritten(
     }
     edited.added = files.finish().await?;
     Ok(edited)
-}
-
-/// Why a plan failed: what is below it, the storage, or what the statement asks for.
-pub(crate) fn refused(place: &Place, verb: &'static str, error: DataFusionError) -> TableError {
-    let location = place.location.to_string();
-    match error.find_root() {
-        DataFusionError::IoError(_) | DataFusionError::ObjectStore(_) | DataFusionError::ResourcesExhausted(_) => {
-            TableError::storage(CHANGING, location, error)
-        }
-        // A table's own error, which the scan has passed on.
-        DataFusionError::External(inner) if inner.is::<TableError>() => TableError::storage(CHANGING, location, error),
-        root => TableError::Verb { location, verb, reason: root.strip_backtrace() },
-    }
 }

@@ -17,7 +17,6 @@ use arrow::datatypes::{DataType, Field, FieldRef, Fields, Int64Type, Schema, Sch
 use arrow::error::ArrowError;
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::ScalarValue;
-use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use iceberg::spec::{NestedField, NestedFieldRef, PrimitiveType, Transform, Type};
 use object_store::path::Path;
@@ -25,7 +24,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _};
 use parquet::arrow::arrow_reader::{ArrowReaderOptions, RowSelection, RowSelector};
 use parquet::arrow::{PARQUET_FIELD_ID_META_KEY, ParquetRecordBatchStreamBuilder, ProjectionMask};
 use parquet::errors::ParquetError;
-use rivermere_table::{Filter, StoredFile, TableError};
+use rivermere_table::{Batches, Filter, PIECE_COLUMN, ROW_COLUMN, StoredFile, TableError};
 use roaring::RoaringTreemap;
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
@@ -38,8 +37,6 @@ const BATCH_ROWS: usize = 8192;
 const READING: &str = "reading a data file";
 /// The column of position deletes that says which row.
 pub(crate) const POSITION: i32 = 2_147_483_545;
-
-pub(crate) type Batches = BoxStream<'static, Result<RecordBatch, TableError>>;
 
 /// One snapshot as it is read: delete files are read once, for all data files that they are about.
 pub(crate) struct Reading {
@@ -384,16 +381,14 @@ impl Keys {
 pub(crate) fn place_fields() -> [NestedFieldRef; 2] {
     let long = || Type::Primitive(PrimitiveType::Long);
     [
-        NestedField::required(FILE_NUMBER, FILE_COLUMN, long()).into(),
+        NestedField::required(FILE_NUMBER, PIECE_COLUMN, long()).into(),
         NestedField::required(ROW_NUMBER, ROW_COLUMN, long()).into(),
     ]
 }
 
-/// The ids that the spec reserves for the metadata columns `_file` and `_pos`, and what they are called in plans.
-pub(crate) const FILE_NUMBER: i32 = 2_147_483_646;
-pub(crate) const ROW_NUMBER: i32 = 2_147_483_645;
-pub(crate) const FILE_COLUMN: &str = "__rivermere_file";
-pub(crate) const ROW_COLUMN: &str = "__rivermere_row";
+/// The ids that the spec reserves for the metadata columns `_file` and `_pos`.
+const FILE_NUMBER: i32 = 2_147_483_646;
+const ROW_NUMBER: i32 = 2_147_483_645;
 
 /// A column of the answer.
 enum Column {

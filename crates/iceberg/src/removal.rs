@@ -57,7 +57,7 @@ impl Deletes {
 pub(crate) struct Removal<'a> {
     place: &'a Place,
     found: &'a Found,
-    reading: &'a Arc<Reading>,
+    reading: Arc<Reading>,
     marking: bool,
 }
 
@@ -70,11 +70,11 @@ struct Mark<'a> {
 
 impl<'a> Removal<'a> {
     /// `verb` is `delete`, `update` or `merge`: what the table's property `write.<verb>.mode` is asked for.
-    pub(crate) fn new(place: &'a Place, found: &'a Found, reading: &'a Arc<Reading>, verb: &str) -> Self {
+    pub(crate) fn new(place: &'a Place, found: &'a Found, reading: &Arc<Reading>, verb: &str) -> Self {
         let mode = found.metadata.table.properties().get(&format!("write.{verb}.mode"));
         let is_asked_for = mode.is_some_and(|mode| mode.eq_ignore_ascii_case("merge-on-read"));
         let marking = is_asked_for && found.metadata.table.format_version() != FormatVersion::V1;
-        Self { place, found, reading, marking }
+        Self { place, found, reading: reading.clone(), marking }
     }
 
     fn failed(&self, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> TableError {
@@ -85,12 +85,12 @@ impl<'a> Removal<'a> {
     /// the table does not ask for marks, and where less than half of a file would be left.
     pub(crate) async fn take(
         &self,
-        rows: impl IntoIterator<Item = (&Planned, RoaringTreemap)>,
+        rows: Vec<(Planned, RoaringTreemap)>,
         files: &mut Files<'_>,
         edited: &mut Edited,
     ) -> Result<(), TableError> {
         let mut marks = vec![];
-        for (planned, new) in rows {
+        for (planned, new) in &rows {
             let gone = self.reading.gone(planned).await? | new;
             if gone.len() >= planned.file.records {
                 edited.remove(planned);

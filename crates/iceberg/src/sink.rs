@@ -258,7 +258,7 @@ impl IcebergSink {
             .collect();
         let small: HashSet<&str> =
             if small.len() > SMALL_FILES_KEPT { small.into_iter().collect() } else { HashSet::new() };
-        let mut rows_deleted = 0;
+        let (mut rows_deleted, mut taken) = (0, vec![]);
         for planned in &planned {
             let mut gone = RoaringTreemap::new();
             let bound = |at: usize, bounds: &HashMap<i32, Vec<u8>>| {
@@ -277,11 +277,12 @@ impl IcebergSink {
             }
             rows_deleted += gone.len();
             if !gone.is_empty() {
-                removal.take([(planned, gone)], files, edited).await?;
+                taken.push((planned.clone(), gone));
             } else if !removal.marks() && small.contains(planned.file.name.as_str()) {
                 removal.write_anew(planned, &gone, files, edited).await?;
             }
         }
+        removal.take(taken, files, edited).await?;
         Ok(rows_deleted)
     }
 }

@@ -5,7 +5,7 @@ use crate::files::{Manifests, Planned};
 use crate::place::{Found, Place};
 use crate::reading::Reading;
 use crate::rest::{Entry, Loaded, Locate};
-use crate::scan;
+use crate::scan::DataFiles;
 use crate::types::{arrow_type, columns};
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
@@ -14,7 +14,7 @@ use datafusion::catalog::TableProvider;
 use futures::StreamExt as _;
 use iceberg::spec::{NestedFieldRef, Schema, Snapshot, SnapshotRef};
 use rivermere_store::CatalogTable;
-use rivermere_table::{Location, RowChanges, Table, TableError, TableVersion};
+use rivermere_table::{Location, PieceScan, RowChanges, Table, TableError, TableVersion};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -226,7 +226,8 @@ impl Table for IcebergTable {
         let files = self.plan(&at).await?;
         let reading = Reading::new(&self.place, &at.found);
         let fields = schema.as_struct().fields().to_vec();
-        Ok(Arc::new(scan::Snapshot { reading, fields, schema: columns(&schema), files }))
+        let reader = Arc::new(DataFiles { reading, fields });
+        Ok(Arc::new(PieceScan { reader, schema: columns(&schema), pieces: files }))
     }
 
     async fn id(&self, _version: i64) -> Result<String, TableError> {

@@ -8,14 +8,9 @@ use crate::produce::{self, Change, Outcome};
 use crate::rest::{Entry, Locate};
 use crate::table::number;
 use crate::types::{arrow_type, columns, iceberg_type};
-use crate::writing::Files;
 use arrow::datatypes::{Schema as ArrowSchema, SchemaRef};
 use async_trait::async_trait;
-use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
-use futures::TryStreamExt as _;
 use iceberg::TableUpdate;
 use iceberg::spec::{
     FormatVersion, NestedField, NestedFieldRef, Operation, PrimitiveType, Schema, SnapshotReference, SortOrder,
@@ -140,24 +135,6 @@ impl IcebergTable {
             Outcome::Committed(newest) => Ok(newest),
             Outcome::Lost => Err(TableError::Conflict { location: self.place().location.to_string(), attempts: 1 }),
         }
-    }
-
-    async fn written(
-        &self,
-        session: &SessionState,
-        found: &Found,
-        verb: &'static str,
-        rows: &LogicalPlan,
-    ) -> Result<(Vec<iceberg::spec::DataFile>, u64), TableError> {
-        let failed = |error: DataFusionError| edits::refused(self.place(), verb, error);
-        let mut files = Files::new(self.place(), found)?;
-        let plan = session.create_physical_plan(rows).await.map_err(failed)?;
-        let mut batches = execute_stream(plan, session.task_ctx()).map_err(failed)?;
-        while let Some(batch) = batches.try_next().await.map_err(failed)? {
-            files.write(&batch).await?;
-        }
-        let rows = files.rows;
-        Ok((files.finish().await?, rows))
     }
 
     /// A schema like the newest, but for what `change` does to its columns; ids are counted on from those there ever were.
@@ -312,22 +289,17 @@ impl EditableTable for IcebergTable {
         let mut done = Done::default();
         match verb {
             Verb::Append(rows) => {
-                let (added, count) = self.written(session, &found, name, &rows).await?;
-                done.rows = Some(count);
-                if !added.is_empty() {
-                    let change = Change {
-                        operation: Operation::Append,
-                        added,
-                        summary: operation(statement),
-                        ..Change::of(&found)
-                    };
+                let edited = edits::append(self, &found, session, name, &rows).await?;
+                done.rows = Some(edited.rows);
+                if !edited.is_nothing() {
+                    let change = Change { summary: operation(statement), ..Change::with(&found, edited) };
+                    let change = Change { operation: Operation::Append, ..change };
                     self.commit(&found, change, statement, ATTEMPTS).await?;
                 }
             }
             Verb::Overwrite(rows) => {
-                let (added, count) = self.written(session, &found, name, &rows).await?;
-                done.rows = Some(count);
-                let mut edited = Edited { added, rows: count, ..Edited::default() };
+                let mut edited = edits::append(self, &found, session, name, &rows).await?;
+                done.rows = Some(edited.rows);
                 self.planned(&found).await?.iter().for_each(|planned| edited.remove(planned));
                 if !edited.is_nothing() {
                     let change = Change { summary: operation(statement), ..Change::with(&found, edited) };

@@ -10,12 +10,14 @@
 //! it writes. So a commit may be repeated, delayed or coalesced with later ones, and every row still arrives once.
 
 mod contract;
+mod editing;
 mod error;
 mod fit;
 mod keys;
 mod location;
 pub mod merging;
 pub mod net;
+mod pieces;
 mod pruning;
 mod stored_file;
 mod verbs;
@@ -24,10 +26,12 @@ pub use contract::{
     Adopt, Claim, Committed, RowChanges, SinkId, SinkMode, SinkSpec, StagedEpoch, Table, TableSink, TableVersion,
     Upkeep,
 };
+pub use editing::{Editing, Target};
 pub use error::TableError;
 pub use fit::Fit;
 pub use keys::Keys;
 pub use location::Location;
+pub use pieces::{Batches, PIECE_COLUMN, PieceScan, Pieces, ROW_COLUMN};
 pub use pruning::Filter;
 pub use stored_file::StoredFile;
 pub use verbs::{Clean, Done, EditableTable, MergeClause, MergeVerb, PartitionField, TableSpec, Transform, Verb};
