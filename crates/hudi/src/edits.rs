@@ -103,7 +103,7 @@ impl Writing<'_> {
     }
 }
 
-/// The keys of the rows at some places; nothing where other rows have them, too, or less than half would be left.
+/// The keys of the rows at some places; nothing where several rows have one of them, or less than half would be left.
 async fn keys_at(
     reading: &Arc<Reading>,
     slice: &Slice,
@@ -124,7 +124,9 @@ async fn keys_at(
         first += batch.num_rows() as u64;
     }
     let is_most = gone.len() * 2 <= first;
-    Ok((is_most && keys.is_disjoint(&others)).then(|| keys.into_iter().collect()))
+    // A log takes one row of a key out, as Hudi's readers have it.
+    let is_each = keys.len() as u64 == gone.len() && keys.is_disjoint(&others);
+    Ok((is_most && is_each).then(|| keys.into_iter().collect()))
 }
 
 /// Slices whose rows are put together, at most so many: small ones, of partitions with several of them, and those with more than so

@@ -209,6 +209,11 @@ async fn rows_are_taken_out_by_logs_where_the_table_is_merged_on_read() {
         // Where rows have keys that were made up, each has its own.
         let anew = if kind.1.is_empty() { (before, log_count + 1) } else { (before + 1, log_count) };
         assert_eq!((data_files(&store).await.len(), logs().await), anew, "{what}");
+        // And where all of them go.
+        insert(&table, "(60, 'a', 'p0'), (60, 'b', 'p0'), (61, 'c', 'p0'), (62, 'd', 'p0'), (63, 'e', 'p0')").await;
+        apply(&table, delete("\"key\" = 60")).await.unwrap();
+        assert!(!rows(&store).await.iter().any(|row| row.starts_with("60=")), "{what}");
+        apply(&table, delete("\"key\" > 60")).await.unwrap();
         // Most of a file goes.
         apply(&table, delete("\"key\" < 40")).await.unwrap();
         assert_eq!(rows(&store).await, ["50=b=p0", "51=c=p0", "52=d=p0"], "{what}");
