@@ -1,7 +1,6 @@
 //! A table's folder.
 
 use crate::properties::Properties;
-use crate::reading::strict;
 use crate::slices::Slice;
 use crate::timeline::{self, Action, Commit, Instant, Timeline};
 use arrow::array::{Array as _, ArrayRef, AsArray as _};
@@ -10,11 +9,10 @@ use datafusion::common::ScalarValue;
 use futures::{StreamExt as _, TryStreamExt as _};
 use object_store::path::Path;
 use object_store::{Error, ObjectStoreExt as _};
-use parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use parquet::arrow::async_reader::AsyncFileReader as _;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask, parquet_to_arrow_schema};
 use parquet::file::metadata::ParquetMetaData;
-use rivermere_table::{Location, StoredFile, TableError};
+use rivermere_table::{Location, StoredFile, TableError, row_group_bounds};
 use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -287,15 +285,8 @@ impl Place {
         let schema = parquet_to_arrow_schema(footer.file_metadata().schema_descr(), None);
         let schema = schema.map_err(|error| self.failed("reading a data file", error))?;
         let bounds = |field: &FieldRef| -> Option<Bounds> {
-            // Bounds of floats leave out NaN.
-            if field.data_type().is_floating() || field.data_type().is_nested() {
-                return None;
-            }
-            let of = StatisticsConverter::try_new(field.name(), &schema, footer.file_metadata().schema_descr()).ok()?;
-            let (mins, maxes) =
-                (of.row_group_mins(footer.row_groups()).ok()?, of.row_group_maxes(footer.row_groups()).ok()?);
+            let (mins, maxes) = row_group_bounds(&footer, &schema, field.name(), field.data_type())?;
             let values = |array: ArrayRef| {
-                let array = strict(&array, field.data_type()).ok()?;
                 let values = (0..array.len()).map(|row| ScalarValue::try_from_array(&array, row).ok());
                 // One that is not known may be any.
                 values.collect::<Option<Vec<_>>>().filter(|values| values.iter().all(|value| !value.is_null()))

@@ -14,6 +14,8 @@ use object_store::path::Path;
 use rivermere_table::{Clean, TableError};
 use std::collections::{BTreeSet, HashSet};
 
+/// By this property = false nothing of a table is removed: others may stand on its files.
+pub(crate) const GC: &str = "gc.enabled";
 const CLEANING: &str = "removing files that nothing needs";
 /// Properties of the table, with what they are when they are left out.
 pub(crate) const MAX_AGE: (&str, i64) = ("history.expire.max-snapshot-age-ms", 5 * 24 * 3_600_000);
@@ -121,7 +123,15 @@ pub(crate) async fn clean(
     if !gone.is_empty() {
         let snapshot_ids = gone.iter().map(|snapshot| snapshot.snapshot_id()).collect();
         match produce::publish(place, found, vec![TableUpdate::RemoveSnapshots { snapshot_ids }]).await? {
-            Outcome::Committed(_) => {}
+            Outcome::Committed(newest) => {
+                // A catalog takes snapshots of other branches meanwhile, which may stand on what goes.
+                let known = |id: i64| found.metadata.table.snapshot_by_id(id).is_some();
+                let mut spared = BTreeSet::new();
+                for snapshot in newest.metadata.table.snapshots().filter(|snapshot| !known(snapshot.snapshot_id())) {
+                    manifests.reach(place, &newest, snapshot, &mut spared).await?;
+                }
+                files.retain(|file| !spared.contains(file));
+            }
             Outcome::Lost => return Err(TableError::Conflict { location: place.location.to_string(), attempts: 1 }),
         }
     }

@@ -48,6 +48,11 @@ impl Found {
         format!("{folder}/{FOLDER}/{}", self.file.filename().unwrap_or_default())
     }
 
+    /// The file as the catalog calls it.
+    pub(crate) fn name_in_catalog(&self) -> &str {
+        self.written.1.as_deref().unwrap_or_default()
+    }
+
     /// How metadata calls the table's files.
     pub(crate) fn paths(&self, place: &Place) -> Paths {
         Paths::new(&place.location, &place.folder, self.metadata.table.location())
@@ -87,6 +92,12 @@ impl Place {
         }
         let name = written.1.as_deref().unwrap_or_default();
         let metadata = metadata::read(loaded.metadata.get().as_bytes(), &self.location.to_string(), name)?;
+        let moved = newest.as_ref().is_some_and(|known| known.metadata.table.location() != metadata.table.location());
+        if moved {
+            // Names of files would be those of the new folder, and the files in the old one.
+            let reason = format!("it was moved to '{}': start again", metadata.table.location());
+            return Err(TableError::UnfitStorage { location: self.location.to_string(), reason });
+        }
         let file = Paths::new(&self.location, &self.folder, metadata.table.location()).find(name)?;
         let number = file.filename().and_then(number_of).unwrap_or_default();
         let found = Arc::new(Found { number, file, metadata, written });

@@ -191,7 +191,11 @@ async fn snapshot(
     }
     for (spec_id, files) in by_spec {
         let Some(spec) = metadata.partition_spec_by_id(spec_id) else { return Err(Produce::Gone) };
-        let schema = metadata.current_schema();
+        // One that has all that an older spec is of: columns may have been dropped since.
+        let has_all =
+            |schema: &&SchemaRef| spec.fields().iter().all(|field| schema.field_by_id(field.source_id).is_some());
+        let current = metadata.current_schema();
+        let schema = Some(current).filter(has_all).or_else(|| metadata.schemas_iter().find(has_all)).unwrap_or(current);
         let content = ManifestContentType::Deletes;
         let mut writer = new.writer(manifests.len(), content, schema.clone(), spec.as_ref().clone())?;
         for file in files {

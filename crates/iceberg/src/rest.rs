@@ -84,7 +84,7 @@ impl Entry {
         let answer = self.0.service.get(&self.path()).await.map_err(|error| self.failed(error))?;
         match answer.status {
             200 => self.loaded(&answer),
-            404 => Err(TableError::Missing { location: self.shown().to_owned() }),
+            404 if is_missing(&answer) => Err(TableError::Missing { location: self.shown().to_owned() }),
             _ => Err(self.refused(&answer)),
         }
     }
@@ -119,7 +119,9 @@ impl Entry {
         match answer.status {
             200 => self.loaded(&answer).map(Some),
             409 => Ok(None),
-            404 => Err(TableError::Missing { location: self.shown().to_owned() }),
+            404 if is_missing(&answer) => Err(TableError::Missing { location: self.shown().to_owned() }),
+            // Some servers refuse so what was made over a table that has changed.
+            400 | 422 if self.load().await?.file != found.name_in_catalog() => Ok(None),
             400 | 403 | 406 | 422 => Err(TableError::Verb {
                 location: self.shown().to_owned(),
                 verb: "this",
@@ -149,7 +151,7 @@ impl Entry {
             answer.map_err(|error| self.failed(error))
         };
         let mut answer = post(&path, &body).await?;
-        if answer.status == 404 {
+        if answer.status == 404 && is_missing(&answer) {
             let namespace = json!({ "namespace": self.0.namespace, "properties": {} });
             let made = post("namespaces", &namespace).await?;
             if !matches!(made.status, 200 | 409) {
@@ -167,4 +169,17 @@ impl Entry {
             _ => Err(self.refused(&answer)),
         }
     }
+}
+
+/// Whether it is the catalog that has no such thing, and not something before it that has no such page.
+fn is_missing(answer: &Answer) -> bool {
+    #[derive(Deserialize)]
+    struct Told {
+        error: Inner,
+    }
+    #[derive(Deserialize)]
+    struct Inner {
+        r#type: String,
+    }
+    serde_json::from_slice::<Told>(&answer.body).is_ok_and(|told| told.error.r#type.starts_with("NoSuch"))
 }

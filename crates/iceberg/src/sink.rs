@@ -5,7 +5,7 @@
 //! know.
 
 use crate::IcebergTable;
-use crate::clean::{Retention, clean};
+use crate::clean::{GC, Retention, clean};
 use crate::edits::{Edited, SMALL_BYTES, rewritten};
 use crate::files::Planned;
 use crate::place::{Found, Place};
@@ -23,6 +23,7 @@ use async_trait::async_trait;
 use futures::TryStreamExt as _;
 use iceberg::TableUpdate;
 use iceberg::spec::{NestedFieldRef, Operation, Type};
+use object_store::path::Path;
 use rivermere_base::{CrashPoint, Epoch};
 use rivermere_store::CatalogTable;
 use rivermere_table::{
@@ -63,7 +64,7 @@ struct Prepared {
     edited: Edited,
     first: Epoch,
     /// The metadata that files were taken away from; when they are only added, the schema that they have.
-    base: Option<u64>,
+    base: Option<Path>,
     schema: i32,
     spec_id: i32,
     counts: Committed,
@@ -93,7 +94,13 @@ impl IcebergSink {
     /// Like [`IcebergSink::open`].
     pub async fn open_in(catalog: CatalogTable, locate: &Locate, spec: SinkSpec) -> Result<Self, TableError> {
         let table = match IcebergTable::open_in(catalog.clone(), locate).await {
-            Err(TableError::Missing { .. }) => IcebergTable::create_in(catalog, locate, &table_of(&spec)).await?,
+            Err(TableError::Missing { .. }) => {
+                match IcebergTable::create_in(catalog.clone(), locate, &table_of(&spec)).await {
+                    // Somebody else has made one meanwhile.
+                    Err(TableError::Verb { .. }) => IcebergTable::open_in(catalog, locate).await?,
+                    made => made?,
+                }
+            }
             table => table?,
         };
         Self::over(table, spec).await
@@ -134,7 +141,7 @@ impl IcebergSink {
         self.writable(&found)?;
         let marker = self.marker(&found)?;
         if marker.is_some_and(|marker| marker >= self.spec.first_marker()) {
-            return self.fit(&found).map(|_| found.number);
+            return self.fit(&found).map(|_| age(&found));
         }
         let owner = found.metadata.table.properties().get(OWNER).map(String::as_str);
         let planned = self.table.planned(&found).await?;
@@ -159,11 +166,21 @@ impl IcebergSink {
             produce::commit(self.place(), &found, change).await?
         } else {
             self.fit(&found)?;
+            if self.place().catalog().is_some() {
+                // Two who claim it at the same time are told apart by the snapshot: a catalog looks at nothing else.
+                let change = Change { operation: Operation::Append, properties, ..Change::of(&found) };
+                let outcome = produce::commit(self.place(), &found, change).await?;
+                return self.claimed(outcome);
+            }
             let updates = vec![TableUpdate::SetProperties { updates: properties.into_iter().collect() }];
             produce::publish(self.place(), &found, updates).await?
         };
+        self.claimed(outcome)
+    }
+
+    fn claimed(&self, outcome: Outcome) -> Result<u64, TableError> {
         match outcome {
-            Outcome::Committed(found) => self.fit(&found).map(|_| found.number),
+            Outcome::Committed(found) => self.fit(&found).map(|_| age(&found)),
             Outcome::Lost => Err(TableError::Conflict { location: self.shown(), attempts: 1 }),
         }
     }
@@ -213,7 +230,7 @@ impl IcebergSink {
                 }
             }
             SinkMode::Merge { key } => {
-                prepared.base = Some(found.number);
+                prepared.base = Some(found.file.clone());
                 let net = net::merge(view, &schema, key, &changes).map_err(told)?;
                 prepared.counts.rows_deleted =
                     self.take_out(found, key, &net, &mut files, &mut prepared.edited).await?;
@@ -290,12 +307,13 @@ impl IcebergSink {
 impl IcebergSink {
     /// Forgets snapshots that are not kept, now and then, with their files.
     async fn clean(&self, found: &Found, needed: &[i64]) -> Result<u64, TableError> {
-        let left = is_off(found, AUTO_VACUUM);
-        if left || found.number < self.clean_next.load(Ordering::Relaxed) {
+        let left = is_off(found, AUTO_VACUUM) || is_off(found, GC);
+        let number = age(found);
+        if left || number < self.clean_next.load(Ordering::Relaxed) {
             return Ok(0);
         }
         // Before it is tried: what fails is tried again as late as what does not.
-        self.clean_next.store((found.number / CLEAN_EVERY + 1) * CLEAN_EVERY, Ordering::Relaxed);
+        self.clean_next.store((number / CLEAN_EVERY + 1) * CLEAN_EVERY, Ordering::Relaxed);
         let retention = Retention::of_a_stream(found, SNAPSHOTS_KEPT);
         let what = Clean { needed: needed.to_vec(), ..Clean::default() };
         match clean(self.place(), found, self.table.manifests(), &retention, &what).await {
@@ -305,6 +323,11 @@ impl IcebergSink {
             Err(error) => Err(error),
         }
     }
+}
+
+/// How often the table has been changed, about: catalogs may give metadata no numbers.
+fn age(found: &Found) -> u64 {
+    found.number.max(found.metadata.table.last_sequence_number().unsigned_abs())
 }
 
 /// The table that is made for a view.
@@ -367,7 +390,7 @@ impl TableSink for IcebergSink {
             };
             let fits = |ready: &Prepared| {
                 pending.first().is_some_and(|staged| staged.epoch == ready.first)
-                    && ready.base.is_none_or(|base| base == found.number)
+                    && ready.base.as_ref().is_none_or(|base| *base == found.file)
                     && ready.schema == found.metadata.table.current_schema_id()
                     && ready.spec_id == found.metadata.table.default_partition_spec_id()
             };

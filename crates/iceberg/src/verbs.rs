@@ -1,7 +1,7 @@
 //! Statements as snapshots, or as metadata alone.
 
 use crate::IcebergTable;
-use crate::clean::{MAX_AGE, Retention, clean};
+use crate::clean::{GC, MAX_AGE, Retention, clean};
 use crate::edits::{self, Edited};
 use crate::place::{Found, Place};
 use crate::produce::{self, Change, Outcome};
@@ -392,6 +392,9 @@ impl EditableTable for IcebergTable {
                 let edited = edits::compact(self, &found).await?;
                 done = self.edited(&found, edited, Operation::Replace, statement).await?;
                 done.rows = None;
+            }
+            Verb::Clean(_) if found.metadata.table.properties().get(GC).is_some_and(|value| value == "false") => {
+                return Err(self.refused(name, "gc.enabled = false: other tables or branches may stand on its files"));
             }
             Verb::Clean(what) => {
                 let own = Retention::of(&found);

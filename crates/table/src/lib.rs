@@ -32,6 +32,6 @@ pub use fit::Fit;
 pub use keys::Keys;
 pub use location::Location;
 pub use pieces::{Batches, PIECE_COLUMN, PieceScan, Pieces, ROW_COLUMN};
-pub use pruning::Filter;
+pub use pruning::{Filter, row_group_bounds};
 pub use stored_file::StoredFile;
 pub use verbs::{Clean, Done, EditableTable, MergeClause, MergeVerb, PartitionField, TableSpec, Transform, Verb};

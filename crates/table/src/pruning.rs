@@ -75,35 +75,64 @@ struct RowGroups<'a> {
 }
 
 impl RowGroups<'_> {
-    /// The column in the file, with its type in the table.
-    fn found(&self, column: &Column) -> Option<(StatisticsConverter<'_>, &DataType)> {
+    fn bounds(&self, column: &Column) -> Option<(ArrayRef, ArrayRef)> {
         let data_type = self.columns.field_with_name(&column.name).ok()?.data_type();
-        // Bounds of floats leave out NaN, which is larger than all in a filter.
-        if data_type.is_floating() || data_type.is_nested() {
-            return None;
-        }
-        let name = (self.name_of)(&column.name)?;
-        let at = self.schema.index_of(&name).ok()?;
-        let name = self.schema.field(at).name();
-        let of = StatisticsConverter::try_new(name, self.schema, self.file.file_metadata().schema_descr()).ok()?;
-        Some((of, data_type))
+        row_group_bounds(self.file, self.schema, &(self.name_of)(&column.name)?, data_type)
     }
 }
 
-fn as_table_has_it(array: &ArrayRef, data_type: &DataType) -> Option<ArrayRef> {
+/// The least and the greatest value of a column in each row group, as `data_type`, which the table has for it; null where it is not
+/// known. Nothing where the file's order of values is not the table's.
+pub fn row_group_bounds(
+    file: &ParquetMetaData,
+    schema: &Schema,
+    name: &str,
+    data_type: &DataType,
+) -> Option<(ArrayRef, ArrayRef)> {
+    let own = schema.field_with_name(name).ok()?.data_type();
+    if !is_same_order(own, data_type) || has_old_bounds(file, schema, name) {
+        return None;
+    }
+    let of = StatisticsConverter::try_new(name, schema, file.file_metadata().schema_descr()).ok()?;
     let options = CastOptions { safe: false, ..CastOptions::default() };
-    cast_with_options(array, data_type, &options).ok()
+    let cast = |array: ArrayRef| cast_with_options(&array, data_type, &options).ok();
+    Some((cast(of.row_group_mins(file.row_groups()).ok()?)?, cast(of.row_group_maxes(file.row_groups()).ok()?)?))
+}
+
+/// Whether what is less in a file is less in the table. Bounds of floats leave out NaN, which is larger than all in a filter; numbers as
+/// text are ordered otherwise.
+fn is_same_order(own: &DataType, table: &DataType) -> bool {
+    let is_text = |of: &DataType| matches!(of, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    match (own, table) {
+        (own, table) if own.is_floating() || table.is_floating() || own.is_nested() || table.is_nested() => false,
+        (own, table) if own == table => true,
+        (own, table) if own.is_signed_integer() && table.is_signed_integer() => true,
+        (DataType::Decimal128(_, own), DataType::Decimal128(_, table)) => own == table,
+        (DataType::Timestamp(..), DataType::Timestamp(..)) => true,
+        (own, table) => is_text(own) && is_text(table),
+    }
+}
+
+/// Bounds of before Parquet said how bytes are ordered: some writers took them for signed.
+fn has_old_bounds(file: &ParquetMetaData, schema: &Schema, name: &str) -> bool {
+    let is_bytes = !schema.field_with_name(name).is_ok_and(|field| {
+        let of = field.data_type();
+        of.is_signed_integer() || of.is_temporal() || *of == DataType::Boolean
+    });
+    is_bytes
+        && file.row_groups().iter().flat_map(|group| group.columns()).any(|column| {
+            let is_it = column.column_path().parts().first().is_some_and(|part| part == name);
+            is_it && column.statistics().is_some_and(|statistics| statistics.is_min_max_deprecated())
+        })
 }
 
 impl PruningStatistics for RowGroups<'_> {
     fn min_values(&self, column: &Column) -> Option<ArrayRef> {
-        let (of, data_type) = self.found(column)?;
-        as_table_has_it(&of.row_group_mins(self.file.row_groups()).ok()?, data_type)
+        self.bounds(column).map(|(min, _)| min)
     }
 
     fn max_values(&self, column: &Column) -> Option<ArrayRef> {
-        let (of, data_type) = self.found(column)?;
-        as_table_has_it(&of.row_group_maxes(self.file.row_groups()).ok()?, data_type)
+        self.bounds(column).map(|(_, max)| max)
     }
 
     fn num_containers(&self) -> usize {
@@ -111,7 +140,10 @@ impl PruningStatistics for RowGroups<'_> {
     }
 
     fn null_counts(&self, column: &Column) -> Option<ArrayRef> {
-        let (of, _) = self.found(column)?;
+        let name = (self.name_of)(&column.name)?;
+        let of = StatisticsConverter::try_new(&name, self.schema, self.file.file_metadata().schema_descr()).ok()?;
+        // What a writer did not count is not none.
+        let of = of.with_missing_null_counts_as_zero(false);
         let counts = of.row_group_null_counts(self.file.row_groups()).ok()?;
         (counts.null_count() < counts.len()).then(|| Arc::new(counts) as ArrayRef)
     }
@@ -167,5 +199,10 @@ mod tests {
         assert_eq!(kept(&[col("id").eq(lit(99_i64)).or(col("name").eq(lit("n00")))]), Some(vec![0]));
         assert_eq!(kept(&[col("later").eq(lit(1_i64))]), Some(vec![0, 1, 2, 3]), "nothing is known of it");
         assert_eq!(kept(&[]), None);
+        // Numbers that became text are ordered otherwise.
+        let text = Arc::new(Schema::new(vec![Field::new("old", DataType::Utf8, true)]));
+        let filter = Filter::new(&session, &text, &[col("old").eq(lit("7"))]).unwrap().unwrap();
+        let all = filter.row_groups(file.metadata(), file.schema(), |name| Some(name.to_owned()));
+        assert_eq!(all, [0, 1, 2], "the last one is all null, whatever the type");
     }
 }

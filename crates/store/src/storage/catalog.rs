@@ -7,7 +7,7 @@ use super::error::StorageError;
 use super::options::{Limits, StorageOptions};
 use super::retry::Patience;
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::Method;
 use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequestBody, ReqwestConnector};
 use rivermere_base::{Rng, Secret};
 use serde::Deserialize;
@@ -20,6 +20,9 @@ const SCHEME: &str = "iceberg+";
 const FORM: &str = "iceberg+https://host/base/namespace.table";
 /// The options that catalogs have beside those of every network.
 pub(super) const OPTIONS: &[&str] = &["allow_http", "credential", "oauth2_server_uri", "scope", "token", "warehouse"];
+const UNAUTHORIZED: u16 = 401;
+/// The specification's own: credentials have had their time.
+const TIMED_OUT: u16 = 419;
 /// Longest answer of a catalog: the metadata of one table.
 const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
@@ -80,7 +83,9 @@ pub(super) fn is_catalog(url: &str) -> bool {
 
 /// The base of a URL, and the name behind its last slash.
 pub(super) fn split(url: &str) -> Result<(String, Vec<String>, String), StorageError> {
-    let wrong = |problem: &str| StorageError::Address { url: url.to_owned(), problem: problem.to_owned(), form: FORM };
+    // Without what may be a password.
+    let shown = if url.contains('@') { format!("{SCHEME}…") } else { url.to_owned() };
+    let wrong = |problem: &str| StorageError::Address { url: shown.clone(), problem: problem.to_owned(), form: FORM };
     let rest = url.get(SCHEME.len()..).unwrap_or_default();
     let (scheme, place) = rest.split_once("://").ok_or_else(|| wrong("has no :// behind the scheme"))?;
     if !["http", "https"].contains(&scheme.to_ascii_lowercase().as_str()) {
@@ -98,19 +103,26 @@ pub(super) fn split(url: &str) -> Result<(String, Vec<String>, String), StorageE
     Ok((format!("{}://{base}", scheme.to_ascii_lowercase()), namespace, table))
 }
 
+/// Whether nobody on the way reads what is sent to a URL: it is encrypted, or stays on this machine.
+fn is_private(url: &str) -> bool {
+    let (scheme, rest) = url.split_once("://").unwrap_or_default();
+    let host = rest.split('/').next().unwrap_or_default();
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    scheme.eq_ignore_ascii_case("https") || ["localhost", "127.0.0.1", "[::1]"].contains(&name)
+}
+
 impl CatalogService {
     pub(super) fn open(base: String, options: &StorageOptions, rng: Arc<dyn Rng>) -> Result<Self, StorageError> {
         options.check_names("a catalog", OPTIONS)?;
         let limits = Limits::of(options)?;
-        let host = base.split("://").nth(1).unwrap_or_default();
-        let host = host.split('/').next().unwrap_or_default();
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        let is_near = ["localhost", "127.0.0.1", "[::1]"].contains(&name);
         let has_secret = options.get("token").or_else(|| options.get("credential")).is_some();
-        let is_plain = base.starts_with("http://");
-        if is_plain && has_secret && !is_near && options.flag("allow_http")? != Some(true) {
-            return Err(StorageError::NotEncrypted { endpoint: base });
+        let is_allowed = options.flag("allow_http")? == Some(true);
+        for endpoint in [Some(base.as_str()), options.get("oauth2_server_uri")].into_iter().flatten() {
+            if has_secret && !is_allowed && !is_private(endpoint) {
+                return Err(StorageError::NotEncrypted { endpoint: endpoint.to_owned() });
+            }
         }
+        let is_plain = base.starts_with("http://");
         let client = limits.client().with_allow_http(is_plain);
         let client = ReqwestConnector::default().connect(&client);
         let client = client.map_err(|source| StorageError::Client { url: base.clone(), source })?;
@@ -174,7 +186,7 @@ impl CatalogService {
     ) -> Result<Answer, NoAnswer> {
         let answer = self.attempts(&method, url, &body, repeat).await?;
         // A token that was asked for has its time.
-        if answer.status == StatusCode::UNAUTHORIZED.as_u16() && self.options.get("credential").is_some() {
+        if [UNAUTHORIZED, TIMED_OUT].contains(&answer.status) && self.options.get("credential").is_some() {
             *self.token.lock().await = None;
             return self.attempts(&method, url, &body, repeat).await;
         }
@@ -230,6 +242,11 @@ impl CatalogService {
             request.body(body).map_err(|_| NoAnswer(format!("{url} cannot be asked: its token is no text")))?;
         let response = self.client.execute(request).await?;
         let status = response.status().as_u16();
+        let length =
+            response.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+        if length.is_some_and(|length| length > MAX_ANSWER) {
+            return Err(NoAnswer(format!("{url} answers more than {MAX_ANSWER} bytes")));
+        }
         let body = response.into_body().bytes().await?;
         if body.len() > MAX_ANSWER {
             return Err(NoAnswer(format!("{url} answers more than {MAX_ANSWER} bytes")));
@@ -321,6 +338,11 @@ mod tests {
         };
         let error = open("http://catalog.example.com", &[("token", "hunter2")]).unwrap_err().to_string();
         assert!(error.starts_with("RM-1114") && !error.contains("hunter2"), "{error}");
+        let elsewhere = [("credential", "a:hunter2"), ("oauth2_server_uri", "http://login.example.com/token")];
+        let error = open("http://localhost:1", &elsewhere).unwrap_err().to_string();
+        assert!(error.starts_with("RM-1114") && error.contains("login") && !error.contains("hunter2"), "{error}");
+        let error = split("iceberg+https://me:hunter2@h/a.t").unwrap_err().to_string();
+        assert!(!error.contains("hunter2"), "{error}");
         let error = open("https://h", &[("tokn", "hunter2")]).unwrap_err().to_string();
         assert!(error.starts_with("RM-1112") && error.contains("'token'") && !error.contains("hunter2"), "{error}");
         let opened = open("http://127.0.0.1:1", &[("token", "hunter2")]).unwrap();

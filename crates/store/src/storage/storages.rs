@@ -22,8 +22,8 @@ pub struct Storages {
     options: Vec<(String, StorageOptions)>,
     none: StorageOptions,
     clients: Mutex<HashMap<(String, Option<usize>), Storage>>,
-    /// By their base.
-    catalogs: Mutex<HashMap<String, Arc<CatalogService>>>,
+    /// By their base and the options that they are asked with.
+    catalogs: Mutex<HashMap<(String, Option<usize>), Arc<CatalogService>>>,
 }
 
 impl Storages {
@@ -59,15 +59,17 @@ impl Storages {
             return Ok(None);
         }
         let (base, namespace, table) = catalog::split(url)?;
-        let known = self.catalogs.lock().get(&base).cloned();
+        let given = self.options.iter().position(|(beginning, _)| begins(url, beginning));
+        let key = (base.clone(), given);
+        let known = self.catalogs.lock().get(&key).cloned();
         let service = match known {
             Some(service) => service,
             None => {
-                let opened = CatalogService::open(base.clone(), self.options_of(url), self.doors.rng.clone())?;
+                let opened = CatalogService::open(base, self.options_of(url), self.doors.rng.clone())?;
                 let opened = Arc::new(opened);
                 let mut catalogs = self.catalogs.lock();
                 if catalogs.len() < MAX_CLIENTS {
-                    catalogs.insert(base, opened.clone());
+                    catalogs.insert(key, opened.clone());
                 }
                 opened
             }
