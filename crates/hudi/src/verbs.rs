@@ -95,10 +95,12 @@ impl HudiTable {
                     "MOR" | MERGE_ON_READ => properties.set(name, MERGE_ON_READ),
                     _ => return Err(invalid(format!("there are no tables of the type {value}, but cow and mor"))),
                 },
-                name if MADE_WITH.iter().any(|(own, made)| *own == name && made != value) => {
-                    return Err(invalid(format!("tables are made with {name} = {:?} here", properties.get(name))));
-                }
-                name => properties.set(name, value),
+                name => match MADE_WITH.iter().find(|(own, _)| *own == name) {
+                    Some((_, made)) if made != value => {
+                        return Err(invalid(format!("tables are made with {name} = '{made}' here, not '{value}'")));
+                    }
+                    _ => properties.set(name, value),
+                },
             }
         }
         let key = properties.names("hoodie.table.recordkey.fields");

@@ -25,6 +25,8 @@ use std::sync::Arc;
 const TARGET_BYTES: usize = 32 * 1024 * 1024;
 /// Partitions that are written at the same time; with more, the largest are closed.
 const OPEN_FILES: usize = 64;
+/// Bytes of all files that are being written.
+const HELD_BYTES: usize = 256 * 1024 * 1024;
 /// Rows of a row group at most.
 const GROUP_ROWS: usize = 256 * 1024;
 const WRITING: &str = "writing a data file";
@@ -62,6 +64,13 @@ struct Open {
     name: String,
     rows: u64,
     writer: ArrowWriter<Vec<u8>>,
+}
+
+impl Open {
+    /// Bytes that are held for it.
+    fn size(&self) -> usize {
+        self.writer.in_progress_size() + self.writer.bytes_written()
+    }
 }
 
 impl<'a> Files<'a> {
@@ -174,14 +183,14 @@ impl<'a> Files<'a> {
         self.rows += whole.num_rows() as u64;
         let Some(open) = self.open.get_mut(partition) else { return Ok(()) };
         open.rows += whole.num_rows() as u64;
-        let written = open.writer.write(whole).map(|()| open.writer.in_progress_size() + open.writer.bytes_written());
+        let written = open.writer.write(whole).map(|()| open.size());
         if written.map_err(|error| self.failed(error))? >= TARGET_BYTES {
             self.close(partition).await?;
         }
-        while self.open.len() > OPEN_FILES {
-            let size = |open: &Open| open.writer.in_progress_size() + open.writer.bytes_written();
-            let largest = self.open.iter().max_by_key(|(_, open)| size(open)).map(|(name, _)| name.clone());
-            self.close(&largest.unwrap_or_default()).await?;
+        while self.open.len() > OPEN_FILES || self.open.values().map(Open::size).sum::<usize>() > HELD_BYTES {
+            let largest = self.open.iter().max_by_key(|(_, open)| open.size()).map(|(name, _)| name.clone());
+            let Some(largest) = largest else { break };
+            self.close(&largest).await?;
         }
         Ok(())
     }

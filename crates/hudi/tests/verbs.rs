@@ -467,7 +467,7 @@ async fn what_is_not_known_is_named() {
         (invalid(&["nothing"], &[]), "no column 'nothing'"),
         (invalid(&[], &[("primaryKey", "id")]), "no column 'id'"),
         (invalid(&[], &[("type", "log")]), "cow and mor"),
-        (invalid(&[], &[("hoodie.table.version", "6")]), "hoodie.table.version"),
+        (invalid(&[], &[("hoodie.table.version", "6")]), "made with hoodie.table.version = '8' here, not '6'"),
     ] {
         let error = HudiTable::create(location(&memory()), &spec).await.err().expect("it cannot be made").to_string();
         assert!(error.starts_with("RM-5012") && error.contains(reason), "{error}");

@@ -5,6 +5,7 @@
 
 use super::error::StorageError;
 use super::options::{Limits, StorageOptions};
+use super::percent::encoded;
 use super::retry::Patience;
 use bytes::Bytes;
 use http::Method;
@@ -298,18 +299,6 @@ pub fn message(body: &[u8]) -> String {
         Err(_) => String::from_utf8_lossy(body).into_owned(),
     };
     text.chars().filter(|char| !char.is_control()).take(500).collect()
-}
-
-/// For a part of a path, or of a form.
-pub fn encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => encoded.push(char::from(byte)),
-            byte => encoded.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    encoded
 }
 
 #[cfg(test)]

@@ -23,15 +23,17 @@ mod hdfs;
 mod ini;
 mod oci;
 mod options;
+mod percent;
 mod retry;
 mod s3;
 mod storages;
 
 pub use address::Scheme;
-pub use catalog::{Answer, CatalogService, CatalogTable, NoAnswer, encoded, message};
+pub use catalog::{Answer, CatalogService, CatalogTable, NoAnswer, message};
 pub use environment::Environment;
 pub use error::StorageError;
 pub use options::StorageOptions;
+pub use percent::encoded;
 pub use storages::Storages;
 
 use address::Address;

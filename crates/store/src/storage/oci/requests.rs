@@ -291,16 +291,3 @@ impl Requests {
         Ok((parts.headers, body.bytes().await.map_err(Failure::Http)?))
     }
 }
-
-/// A name as one segment of a path: slashes too are encoded.
-pub(super) fn encoded(name: &str) -> String {
-    let mut text = String::with_capacity(name.len());
-    for byte in name.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            text.push(char::from(byte));
-        } else {
-            text.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    text
-}

@@ -1,7 +1,8 @@
 //! The objects of a bucket.
 
 use super::super::guarded::LARGE_BYTES;
-use super::requests::{Failure, Request, Requests, encoded, generic};
+use super::super::percent::encoded;
+use super::requests::{Failure, Request, Requests, generic};
 use super::upload::Upload;
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};

@@ -1,6 +1,7 @@
 //! An upload in parts.
 
-use super::requests::{Failure, Request, Requests, encoded, generic};
+use super::super::percent::encoded;
+use super::requests::{Failure, Request, Requests, generic};
 use super::store::{Bucket, tag_of};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
