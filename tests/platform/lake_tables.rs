@@ -305,6 +305,25 @@ async fn python_reads_what_statements_left_and_they_read_what_it_wrote() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_no_commit_has_made_yet_has_an_empty_history() {
+    let folder = tempfile::tempdir().unwrap();
+    write_project(
+        folder.path(),
+        "CREATE TABLE orders (id BIGINT NOT NULL, item TEXT);
+         CREATE MATERIALIZED VIEW kept STORED AS DELTA AS SELECT id, item FROM orders;",
+    );
+    let settings = "name = \"test\"\ncommit_interval_s = 3600\n";
+    std::fs::write(folder.path().join("rivermere.toml"), settings).unwrap();
+    let data = folder.path().join("data");
+    let assembly = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
+    holds(&assembly, "DESCRIBE HISTORY kept", json!([]));
+    ok(&assembly, "INSERT INTO orders VALUES (1, 'tea')");
+    flush(&assembly).await;
+    assert_eq!(ok(&assembly, "DESCRIBE HISTORY kept LIMIT 1").as_array().unwrap().len(), 1);
+    stop(assembly).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn small_files_of_a_stored_view_are_put_together_unasked() {
     let folder = tempfile::tempdir().unwrap();
     write_project(

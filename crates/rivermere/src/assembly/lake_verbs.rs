@@ -44,7 +44,11 @@ pub(super) async fn run(
     let found = find(running, &statement.target)?;
     let verb = match &statement.verb {
         LakeVerb::History { limit } => {
-            let table = running.lake.table(&found.place).await.map_err(told)?;
+            let table = match running.lake.table(&found.place).await {
+                // A view's table is made by its first commit, which the view does not wait for.
+                Err(TableError::Missing { .. }) if found.view.is_some() => return history(Vec::new()),
+                table => table.map_err(told)?,
+            };
             return history(table.history(limit.unwrap_or(HISTORY)).await.map_err(told)?);
         }
         verb => verb,
