@@ -20,6 +20,7 @@ usage: cargo xtask peers NAME [PORT] [FOLDER]
   hdfs       HDFS of Apache Hadoop, a name node and a data node (Java 17, about 450 MB of memory)
   oci        OCI Object Storage in memory (Python, about 60 MB of memory)
   azurite    Azure's Blob service over a folder (Node.js, about 110 MB of memory)
+  hive-metastore  Apache Hive's metastore, its database in memory (Java 17, about 200 MB of memory)
 
 Without PORT, or with 0, it takes a free one; without FOLDER it keeps its data in a temporary one. When it can be used it
 prints one line on standard output: READY NAME HOST:PORT, and after that what a client must know, as NAME=VALUE.
@@ -53,6 +54,7 @@ const PEERS: &[Peer] = &[
     Peer { name: "azurite", install: install::node_packages_elsewhere },
     Peer { name: "hdfs", install: jars },
     Peer { name: "iceberg-rest", install: jars },
+    Peer { name: "hive-metastore", install: jars },
     Peer { name: "spark", install: spark },
     Peer { name: "spark-hudi", install: spark },
     Peer {
@@ -72,14 +74,20 @@ fn jars(installed: &Path, peer: &Path) -> Result<PathBuf, String> {
     Ok(installed.to_path_buf())
 }
 
-/// Storages that tests use, with the variables that name them. Where there is no Go, moto stands in for versitygw: it is
+/// Storages and metastores that tests use, with the variables that name them. Where there is no Go, moto stands in for versitygw: it is
 /// right about everything but signatures.
 pub fn install_storages(cache: &Path) -> Result<Vec<(String, PathBuf)>, String> {
     let s3 = match checkout::find_program(&["go"]) {
         Some(_) => ("RIVERMERE_VERSITYGW", "versitygw"),
         None => ("RIVERMERE_MOTO", "moto"),
     };
-    let others = [("RIVERMERE_AZURITE", "azurite"), ("RIVERMERE_HDFS", "hdfs"), ("RIVERMERE_OCI_PYTHON", "oci")];
+    let others = [
+        ("RIVERMERE_AZURITE", "azurite"),
+        ("RIVERMERE_HDFS", "hdfs"),
+        ("RIVERMERE_OCI_PYTHON", "oci"),
+        ("RIVERMERE_GLUE", "moto"),
+        ("RIVERMERE_HIVE", "hive-metastore"),
+    ];
     install_some(cache, [s3].into_iter().chain(others))
 }
 

@@ -19,6 +19,7 @@ mod feed;
 mod files;
 mod manifests;
 mod metadata;
+mod metastore;
 mod paths;
 mod place;
 mod produce;

@@ -5,12 +5,14 @@
 //! taken where there is no catalog to be asked.
 
 use crate::metadata::{self, Metadata};
+use crate::metastore;
 use crate::paths::Paths;
 use crate::rest::{Entry, Loaded};
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 use object_store::path::Path;
 use object_store::{Error, ObjectStoreExt as _};
+use rivermere_store::{Described, MetastoreTable};
 use rivermere_table::{Location, TableError};
 use std::sync::Arc;
 use tokio::sync::Mutex;
@@ -19,13 +21,22 @@ const LOOKING: &str = "looking for the newest metadata";
 const ENDING: &str = ".metadata.json";
 const FOLDER: &str = "metadata";
 
+/// A catalog's entry that says which metadata is the newest.
+#[derive(Clone, Debug)]
+pub(crate) enum Keeper {
+    /// Hands it out, and makes commits.
+    Rest(Entry),
+    /// Names its file.
+    Metastore(MetastoreTable),
+}
+
 /// A table's folder, or one file of metadata.
 pub(crate) struct Place {
     pub(crate) location: Location,
     pub(crate) folder: Path,
     fixed: Option<Path>,
     /// Who says which metadata is the newest, where a catalog does.
-    catalog: Option<Entry>,
+    catalog: Option<Keeper>,
     newest: Mutex<Option<Arc<Found>>>,
 }
 
@@ -37,6 +48,8 @@ pub(crate) struct Found {
     pub(crate) metadata: Metadata,
     /// What tells the file from another one of its name, of a table that was made anew.
     written: Written,
+    /// The metastore's entry that named it.
+    pub(crate) described: Option<Arc<Described>>,
 }
 
 type Written = (DateTime<Utc>, Option<String>);
@@ -74,33 +87,58 @@ impl Place {
     }
 
     /// The folder of a table of a catalog.
-    pub(crate) fn of_catalog(location: Location, catalog: Entry) -> Self {
+    pub(crate) fn of_catalog(location: Location, catalog: Keeper) -> Self {
         let folder = location.path().clone();
         Self { location, folder, fixed: None, catalog: Some(catalog), newest: Mutex::new(None) }
     }
 
-    pub(crate) fn catalog(&self) -> Option<&Entry> {
+    pub(crate) fn catalog(&self) -> Option<&Keeper> {
         self.catalog.as_ref()
     }
 
     /// What a catalog has answered, as the newest metadata.
     pub(crate) async fn answered(&self, loaded: Loaded) -> Result<Arc<Found>, TableError> {
         let mut newest = self.newest.lock().await;
-        let written = (DateTime::UNIX_EPOCH, Some(loaded.file));
-        if let Some(known) = newest.as_ref().filter(|known| known.written == written) {
-            return Ok(known.clone());
+        match known(&newest, &loaded.file) {
+            Some(known) => Ok(known),
+            None => self.take(&mut newest, loaded.file, loaded.metadata.get().as_bytes(), None),
         }
-        let name = written.1.as_deref().unwrap_or_default();
-        let metadata = metadata::read(loaded.metadata.get().as_bytes(), &self.location.to_string(), name)?;
+    }
+
+    /// The metadata in the file that a metastore names, as the newest.
+    pub(crate) async fn pointed(&self, described: Described) -> Result<Arc<Found>, TableError> {
+        let mut newest = self.newest.lock().await;
+        let name = described.metadata.clone().unwrap_or_default();
+        if let Some(found) = known(&newest, &name) {
+            // The entry may have changed in something else, over which the next commit is made.
+            let found = Arc::new(Found { described: Some(Arc::new(described)), ..(*found).clone() });
+            *newest = Some(found.clone());
+            return Ok(found);
+        }
+        let file = Paths::new(&self.location, &self.folder, &described.location).find(&name)?;
+        let read = async { self.location.store().get(&file).await?.bytes().await };
+        let bytes = read.await.map_err(|error| self.failed(error))?;
+        self.take(&mut newest, name, &bytes, Some(Arc::new(described)))
+    }
+
+    fn take(
+        &self,
+        newest: &mut Option<Arc<Found>>,
+        name: String,
+        bytes: &[u8],
+        described: Option<Arc<Described>>,
+    ) -> Result<Arc<Found>, TableError> {
+        let metadata = metadata::read(bytes, &self.location.to_string(), &name)?;
         let moved = newest.as_ref().is_some_and(|known| known.metadata.table.location() != metadata.table.location());
         if moved {
             // Names of files would be those of the new folder, and the files in the old one.
             let reason = format!("it was moved to '{}': start again", metadata.table.location());
             return Err(TableError::UnfitStorage { location: self.location.to_string(), reason });
         }
-        let file = Paths::new(&self.location, &self.folder, metadata.table.location()).find(name)?;
+        let file = Paths::new(&self.location, &self.folder, metadata.table.location()).find(&name)?;
         let number = file.filename().and_then(number_of).unwrap_or_default();
-        let found = Arc::new(Found { number, file, metadata, written });
+        let written = (DateTime::UNIX_EPOCH, Some(name));
+        let found = Arc::new(Found { number, file, metadata, written, described });
         *newest = Some(found.clone());
         Ok(found)
     }
@@ -118,8 +156,10 @@ impl Place {
     /// # Errors
     /// [`TableError::Missing`] when there is no table.
     pub(crate) async fn newest(&self) -> Result<Arc<Found>, TableError> {
-        if let Some(catalog) = &self.catalog {
-            return self.answered(catalog.load().await?).await;
+        match &self.catalog {
+            Some(Keeper::Rest(entry)) => return self.answered(entry.load().await?).await,
+            Some(Keeper::Metastore(table)) => return self.pointed(metastore::described(table).await?).await,
+            None => {}
         }
         let mut newest = self.newest.lock().await;
         if let (Some(known), true) = (&*newest, self.fixed.is_some()) {
@@ -162,7 +202,7 @@ impl Place {
             error => self.failed(error),
         })?;
         let metadata = metadata::read(&bytes, &self.location.to_string(), file.as_ref())?;
-        let found = Arc::new(Found { number, file, metadata, written });
+        let found = Arc::new(Found { number, file, metadata, written, described: None });
         *newest = Some(found.clone());
         Ok(found)
     }
@@ -185,7 +225,7 @@ impl Place {
             ),
             false => Some(
                 "a catalog says which of its metadata is the newest, so it is changed through that alone: name it by its \
-                 catalog, as iceberg+https://host/namespace.table",
+                 catalog, as iceberg+https://host/namespace.table or glue://region/database.table",
             ),
         }
     }
@@ -227,6 +267,11 @@ impl Place {
             None => Err(TableError::Missing { location: self.location.to_string() }),
         }
     }
+}
+
+/// What is known, when it is of a catalog's file.
+fn known(newest: &Option<Arc<Found>>, file: &str) -> Option<Arc<Found>> {
+    newest.as_ref().filter(|known| known.name_in_catalog() == file).cloned()
 }
 
 /// Of `v12.metadata.json`, `v12.gz.metadata.json`, `00012-<uuid>.metadata.json` and the like.

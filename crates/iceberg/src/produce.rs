@@ -5,7 +5,8 @@
 //! only where there is none.
 
 use crate::edits::Edited;
-use crate::place::{Found, Place};
+use crate::metastore;
+use crate::place::{Found, Keeper, Place};
 use crate::removal::Deletes;
 use crate::storage::file_io;
 use iceberg::io::FileIO;
@@ -99,18 +100,28 @@ pub(crate) async fn commit(place: &Place, found: &Found, change: Change) -> Resu
 
 /// Puts the metadata that follows `found`, unless it is there; has it put where a catalog does that.
 pub(crate) async fn publish(place: &Place, found: &Found, updates: Vec<TableUpdate>) -> Result<Outcome, TableError> {
-    if let Some(catalog) = place.catalog() {
-        return match catalog.commit(found, &updates).await? {
+    if let Some(Keeper::Rest(entry)) = place.catalog() {
+        return match entry.commit(found, &updates).await? {
             Some(loaded) => Ok(Outcome::Committed(place.answered(loaded).await?)),
             None => Ok(Outcome::Lost),
         };
     }
     let failed = |error: Error| TableError::storage(WRITING, place.location.to_string(), error);
-    let mut builder = found.metadata.table.as_ref().clone().into_builder(Some(found.name()));
+    let before = match place.catalog() {
+        Some(_) => found.name_in_catalog().to_owned(),
+        None => found.name(),
+    };
+    let mut builder = found.metadata.table.as_ref().clone().into_builder(Some(before));
     for update in updates {
         builder = update.apply(builder).map_err(failed)?;
     }
     let next = builder.build().map_err(failed)?.metadata;
+    if let Some(Keeper::Metastore(table)) = place.catalog() {
+        return match metastore::commit(place, table, found, &next).await? {
+            Some(described) => Ok(Outcome::Committed(place.pointed(described).await?)),
+            None => Ok(Outcome::Lost),
+        };
+    }
     put(place, found.number + 1, &next).await
 }
 

@@ -25,7 +25,7 @@ use iceberg::TableUpdate;
 use iceberg::spec::{NestedFieldRef, Operation, Type};
 use object_store::path::Path;
 use rivermere_base::{CrashPoint, Epoch};
-use rivermere_store::CatalogTable;
+use rivermere_store::InCatalog;
 use rivermere_table::{
     Claim, Clean, Committed, Fit, Keys, Location, SinkMode, SinkSpec, StagedEpoch, Table as _, TableError, TableSink,
     TableSpec, Upkeep, net,
@@ -92,7 +92,7 @@ impl IcebergSink {
     ///
     /// # Errors
     /// Like [`IcebergSink::open`].
-    pub async fn open_in(catalog: CatalogTable, locate: &Locate, spec: SinkSpec) -> Result<Self, TableError> {
+    pub async fn open_in(catalog: InCatalog, locate: &Locate, spec: SinkSpec) -> Result<Self, TableError> {
         let table = match IcebergTable::open_in(catalog.clone(), locate).await {
             Err(TableError::Missing { .. }) => {
                 match IcebergTable::create_in(catalog.clone(), locate, &table_of(&spec)).await {

@@ -2,7 +2,8 @@
 
 use crate::feed;
 use crate::files::{Manifests, Planned};
-use crate::place::{Found, Place};
+use crate::metastore;
+use crate::place::{Found, Keeper, Place};
 use crate::reading::Reading;
 use crate::rest::{Entry, Loaded, Locate};
 use crate::scan::DataFiles;
@@ -13,7 +14,7 @@ use chrono::DateTime;
 use datafusion::catalog::TableProvider;
 use futures::StreamExt as _;
 use iceberg::spec::{NestedFieldRef, Schema, Snapshot, SnapshotRef};
-use rivermere_store::CatalogTable;
+use rivermere_store::InCatalog;
 use rivermere_table::{Location, PieceScan, RowChanges, Table, TableError, TableVersion};
 use serde_json::json;
 use std::sync::Arc;
@@ -70,14 +71,24 @@ impl IcebergTable {
     ///
     /// # Errors
     /// [`TableError::Missing`] when the catalog has no such table, [`TableError::UnsupportedFeature`] for what is not known here.
-    pub async fn open_in(catalog: CatalogTable, locate: &Locate) -> Result<Self, TableError> {
-        let entry = Entry::new(catalog);
-        let loaded = entry.load().await?;
-        Self::loaded(entry, loaded, locate).await
+    pub async fn open_in(catalog: InCatalog, locate: &Locate) -> Result<Self, TableError> {
+        match catalog {
+            InCatalog::Rest(table) => {
+                let entry = Entry::new(table);
+                let loaded = entry.load().await?;
+                Self::loaded(entry, loaded, locate).await
+            }
+            InCatalog::Metastore(table) => {
+                let described = metastore::described(&table).await?;
+                let place = Place::of_catalog(locate(&described.location)?, Keeper::Metastore(table));
+                place.pointed(described).await?;
+                Ok(Self { place, manifests: Manifests::default() })
+            }
+        }
     }
 
     pub(crate) async fn loaded(entry: Entry, loaded: Loaded, locate: &Locate) -> Result<Self, TableError> {
-        let place = Place::of_catalog(locate(&loaded.location)?, entry);
+        let place = Place::of_catalog(locate(&loaded.location)?, Keeper::Rest(entry));
         place.answered(loaded).await?;
         Ok(Self { place, manifests: Manifests::default() })
     }

@@ -3,6 +3,7 @@
 use crate::IcebergTable;
 use crate::clean::{GC, MAX_AGE, Retention, clean};
 use crate::edits::{self, Edited};
+use crate::metastore;
 use crate::place::{Found, Place};
 use crate::produce::{self, Change, Outcome};
 use crate::rest::{Entry, Locate};
@@ -16,11 +17,12 @@ use iceberg::spec::{
     FormatVersion, NestedField, NestedFieldRef, Operation, PrimitiveType, Schema, SnapshotReference, SortOrder,
     TableMetadataBuilder, Transform, Type, UnboundPartitionSpec,
 };
-use rivermere_store::CatalogTable;
+use rivermere_store::InCatalog;
 use rivermere_table::{Done, EditableTable, Location, PartitionField, Table as _, TableError, TableSpec, Verb};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+const CREATE: &str = "CREATE EXTERNAL TABLE";
 /// Where a snapshot names its statement.
 const STATEMENT: &str = "rivermere.statement";
 /// The property that names the sink that writes the table.
@@ -52,7 +54,7 @@ impl IcebergTable {
             Ok(_) => {
                 return Err(TableError::Verb {
                     location: location.to_string(),
-                    verb: "CREATE EXTERNAL TABLE",
+                    verb: CREATE,
                     reason: "there is a table already".into(),
                 });
             }
@@ -68,12 +70,36 @@ impl IcebergTable {
     ///
     /// # Errors
     /// Like [`IcebergTable::create`].
-    pub async fn create_in(catalog: CatalogTable, locate: &Locate, spec: &TableSpec) -> Result<Self, TableError> {
-        let Made { schema, partitions, version, mut properties } = made(&catalog.shown, spec)?;
-        properties.insert("format-version".into(), if version == FormatVersion::V3 { "3" } else { "2" }.into());
-        let entry = Entry::new(catalog);
-        let loaded = entry.create(&schema, &partitions, &properties).await?;
-        Self::loaded(entry, loaded, locate).await
+    pub async fn create_in(catalog: InCatalog, locate: &Locate, spec: &TableSpec) -> Result<Self, TableError> {
+        let shown = catalog.shown().to_owned();
+        let Made { schema, partitions, version, mut properties } = made(&shown, spec)?;
+        let table = match catalog {
+            InCatalog::Rest(table) => {
+                properties.insert("format-version".into(), if version == FormatVersion::V3 { "3" } else { "2" }.into());
+                let entry = Entry::new(table);
+                let loaded = entry.create(&schema, &partitions, &properties).await?;
+                return Self::loaded(entry, loaded, locate).await;
+            }
+            InCatalog::Metastore(table) => table,
+        };
+        let taken =
+            || TableError::Verb { location: shown.clone(), verb: CREATE, reason: "there is a table already".into() };
+        match metastore::described(&table).await {
+            Err(TableError::Missing { .. }) => {}
+            there => return Err(there.err().unwrap_or_else(taken)),
+        }
+        let failed = |error| TableError::storage("asking the catalog", shown.clone(), error);
+        let url = table.new_location().await.map_err(failed)?;
+        let place = Place::new(locate(&url)?);
+        let unmade = |error: iceberg::Error| unmade(&shown, &error);
+        let sorted = SortOrder::unsorted_order();
+        let builder =
+            TableMetadataBuilder::new(schema, partitions, sorted, url, version, properties).map_err(unmade)?;
+        let metadata = builder.build().map_err(unmade)?.metadata;
+        match metastore::create(&place, &table, &metadata).await? {
+            true => Self::open_in(InCatalog::Metastore(table), locate).await,
+            false => Err(taken()),
+        }
     }
 
     pub(crate) fn refused(&self, verb: &'static str, reason: impl Into<String>) -> TableError {

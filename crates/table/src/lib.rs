@@ -13,6 +13,7 @@ mod contract;
 mod editing;
 mod error;
 mod fit;
+mod hive_types;
 mod keys;
 mod location;
 pub mod merging;
@@ -29,6 +30,7 @@ pub use contract::{
 pub use editing::{Editing, Target};
 pub use error::TableError;
 pub use fit::Fit;
+pub use hive_types::metastore_columns;
 pub use keys::Keys;
 pub use location::Location;
 pub use pieces::{Batches, PIECE_COLUMN, PieceScan, Pieces, ROW_COLUMN};

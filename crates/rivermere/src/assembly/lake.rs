@@ -11,11 +11,14 @@ use rivermere_delta::{DeltaSink, DeltaTable};
 use rivermere_hudi::{HudiSink, HudiTable};
 use rivermere_iceberg::{IcebergSink, IcebergTable, Locate};
 use rivermere_sql::{ExternalTable, LakeFormat, LakePlace, Parsed, Planner, RelationKind, Statement, ViewDefinition};
-use rivermere_store::{CatalogTable, DiskStore, Scheme, Storage, StorageError, Storages};
+use rivermere_store::{
+    DiskStore, InCatalog, MetastoreTable, NewTable, NoAnswer, Scheme, Storage, StorageError, Storages,
+};
 use rivermere_stream::Lakes;
 use rivermere_stream::runtime::NeededVersions;
 use rivermere_table::{
     Adopt, EditableTable, Location, SinkId, SinkMode, SinkSpec, Table, TableError, TableSink, TableSpec,
+    metastore_columns,
 };
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -114,15 +117,13 @@ impl Lake {
 
     /// Whether the place of a stored view can be opened at all; no request is made.
     pub(super) fn check(&self, view: &ViewDefinition) -> Result<(), StorageError> {
-        match &view.stored_as {
-            Some(stored) => {
-                let path = Self::path_of(view);
-                match stored.format == LakeFormat::Iceberg && self.storages.catalog(&path)?.is_some() {
-                    true => Ok(()),
-                    false => self.place(&path).map(drop),
-                }
-            }
-            None => Ok(()),
+        if view.stored_as.is_none() {
+            return Ok(());
+        }
+        let path = Self::path_of(view);
+        match self.storages.catalog(&path)? {
+            Some(_) => Ok(()),
+            None => self.place(&path).map(drop),
         }
     }
 
@@ -147,15 +148,45 @@ impl Lake {
     }
 
     /// The table of a catalog that a place names; nothing for a place of a storage.
-    fn in_catalog(&self, place: &LakePlace) -> Result<Option<CatalogTable>, TableError> {
-        if place.format != LakeFormat::Iceberg {
-            return Ok(None);
+    fn in_catalog(&self, place: &LakePlace) -> Result<Option<InCatalog>, TableError> {
+        let unfit = |reason: String| TableError::UnfitStorage { location: place.location.clone(), reason };
+        let found = self.storages.catalog(&place.location).map_err(|error| unfit(error.to_string()))?;
+        match (&found, place.format) {
+            (Some(InCatalog::Rest(_)), LakeFormat::Delta | LakeFormat::Hudi) => {
+                Err(unfit(format!("a REST catalog of Iceberg has no {} tables", place.format.name())))
+            }
+            _ => Ok(found),
         }
-        let refused = |error: StorageError| TableError::UnfitStorage {
-            location: place.location.clone(),
-            reason: error.to_string(),
+    }
+
+    /// Where a metastore says that a table of another format than Iceberg is; nothing when it has none of the name.
+    async fn described(&self, table: &MetastoreTable, format: LakeFormat) -> Result<Option<Location>, TableError> {
+        let failed = |error: NoAnswer| TableError::storage("asking the catalog", table.to_string(), error);
+        let Some(described) = table.described().await.map_err(failed)? else { return Ok(None) };
+        // One that says nothing is looked at where it is.
+        let found = LakeFormat::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(&described.format));
+        match found.filter(|found| *found != format) {
+            Some(found) => {
+                Err(TableError::OtherFormat { location: table.to_string(), wanted: format.name(), found: found.name() })
+            }
+            None => self.locate()(&described.location).map(Some),
+        }
+    }
+
+    /// Tells a metastore of a table of another format than Iceberg, made where the metastore has its database.
+    async fn register(&self, table: &MetastoreTable, format: LakeFormat, schema: &SchemaRef) -> Result<(), TableError> {
+        let failed = |error: NoAnswer| TableError::storage("asking the catalog", table.to_string(), error);
+        let new = NewTable {
+            format: if format == LakeFormat::Hudi { "HUDI" } else { "DELTA" },
+            location: table.new_location().await.map_err(failed)?,
+            metadata: None,
+            columns: metastore_columns(schema),
         };
-        self.storages.catalog(&place.location).map_err(refused)
+        match table.register(&new).await.map_err(failed)? {
+            true => Ok(()),
+            // Somebody else did it, or an attempt whose answer was lost.
+            false => self.described(table, format).await.map(drop),
+        }
     }
 
     /// How the files of a catalog's tables are found, by the URLs that it gives.
@@ -203,9 +234,15 @@ impl Lake {
                 let spec = SinkSpec { sink_id, schema, mode, adopt: lake.adopt, properties, since };
                 let format = view.stored_as.as_ref().map_or(LakeFormat::Delta, |stored| stored.format);
                 let path = Self::path_of(&view);
-                if let Some(table) = lake.in_catalog(&LakePlace::new(format, path.clone()))? {
-                    let sink: Arc<dyn TableSink> = Arc::new(IcebergSink::open_in(table, &*lake.locate(), spec).await?);
-                    return Ok(sink);
+                match lake.in_catalog(&LakePlace::new(format, path.clone()))? {
+                    Some(InCatalog::Metastore(table)) if format != LakeFormat::Iceberg => {
+                        return lake.sink_in(&table, format, spec).await;
+                    }
+                    Some(table) => {
+                        let sink = IcebergSink::open_in(table, &*lake.locate(), spec).await?;
+                        return Ok(Arc::new(sink) as Arc<dyn TableSink>);
+                    }
+                    None => {}
                 }
                 let place = lake.place(&path).map_err(refused)?;
                 if let Place::Storage(storage) = &place
@@ -214,14 +251,27 @@ impl Lake {
                     // Before the first commit: where it does not hold, a second writer's commit would be lost.
                     storage.prove_create_only(lake.doors.rng.as_ref()).await.map_err(refused)?;
                 }
-                let sink: Arc<dyn TableSink> = match format {
-                    LakeFormat::Delta => Arc::new(DeltaSink::open(lake.location(place), spec).await?),
-                    LakeFormat::Iceberg => Arc::new(IcebergSink::open(lake.location(place), spec).await?),
-                    LakeFormat::Hudi => Arc::new(HudiSink::open(lake.location(place), spec).await?),
-                };
-                Ok(sink)
+                sink(format, lake.location(place), spec).await
             })
         })
+    }
+
+    /// The sink of a table that a metastore says the place of. A new one is told of when it is there.
+    async fn sink_in(
+        &self,
+        table: &MetastoreTable,
+        format: LakeFormat,
+        spec: SinkSpec,
+    ) -> Result<Arc<dyn TableSink>, TableError> {
+        if let Some(location) = self.described(table, format).await? {
+            return sink(format, location, spec).await;
+        }
+        let failed = |error: NoAnswer| TableError::storage("asking the catalog", table.to_string(), error);
+        let location = self.locate()(&table.new_location().await.map_err(failed)?)?;
+        let schema = spec.schema.clone();
+        let opened = sink(format, location, spec).await?;
+        self.register(table, format, &schema).await?;
+        Ok(opened)
     }
 
     fn location_of(&self, path: &str) -> Result<Location, TableError> {
@@ -280,10 +330,14 @@ impl Lake {
     }
 
     async fn opened(&self, place: &LakePlace) -> Result<Arc<dyn EditableTable>, TableError> {
-        if let Some(table) = self.in_catalog(place)? {
-            return Ok(Arc::new(IcebergTable::open_in(table, &*self.locate()).await?));
-        }
-        let location = self.location_of(&place.location)?;
+        let location = match self.in_catalog(place)? {
+            Some(InCatalog::Metastore(table)) if place.format != LakeFormat::Iceberg => {
+                let missing = || TableError::Missing { location: table.to_string() };
+                self.described(&table, place.format).await?.ok_or_else(missing)?
+            }
+            Some(table) => return Ok(Arc::new(IcebergTable::open_in(table, &*self.locate()).await?)),
+            None => self.location_of(&place.location)?,
+        };
         Ok(match place.format {
             LakeFormat::Delta => Arc::new(DeltaTable::open(location).await?),
             LakeFormat::Iceberg => Arc::new(IcebergTable::open(location).await?),
@@ -302,15 +356,23 @@ impl Lake {
         place: &LakePlace,
         spec: &TableSpec,
     ) -> Result<Arc<dyn EditableTable>, TableError> {
-        if let Some(table) = self.in_catalog(place)? {
-            return Ok(Arc::new(IcebergTable::create_in(table, &*self.locate(), spec).await?));
+        let catalog = match self.in_catalog(place)? {
+            Some(InCatalog::Metastore(table)) if place.format != LakeFormat::Iceberg => table,
+            Some(table) => return Ok(Arc::new(IcebergTable::create_in(table, &*self.locate(), spec).await?)),
+            None => return made(place.format, self.location_of(&place.location)?, spec).await,
+        };
+        if self.described(&catalog, place.format).await?.is_some() {
+            return Err(TableError::Verb {
+                location: catalog.to_string(),
+                verb: "CREATE EXTERNAL TABLE",
+                reason: "there is a table already".into(),
+            });
         }
-        let location = self.location_of(&place.location)?;
-        Ok(match place.format {
-            LakeFormat::Delta => Arc::new(DeltaTable::create(location, spec).await?),
-            LakeFormat::Iceberg => Arc::new(IcebergTable::create(location, spec).await?),
-            LakeFormat::Hudi => Arc::new(HudiTable::create(location, spec).await?),
-        })
+        let failed = |error: NoAnswer| TableError::storage("asking the catalog", catalog.to_string(), error);
+        let location = self.locate()(&catalog.new_location().await.map_err(failed)?)?;
+        let table = made(place.format, location, spec).await?;
+        self.register(&catalog, place.format, &spec.schema).await?;
+        Ok(table)
     }
 
     /// What statements read. Relative paths of files begin in the project's folder, like those of file tables.
@@ -363,6 +425,22 @@ impl Lake {
             on(runtime.as_ref(), opened)
         })
     }
+}
+
+async fn sink(format: LakeFormat, location: Location, spec: SinkSpec) -> Result<Arc<dyn TableSink>, TableError> {
+    Ok(match format {
+        LakeFormat::Delta => Arc::new(DeltaSink::open(location, spec).await?),
+        LakeFormat::Iceberg => Arc::new(IcebergSink::open(location, spec).await?),
+        LakeFormat::Hudi => Arc::new(HudiSink::open(location, spec).await?),
+    })
+}
+
+async fn made(format: LakeFormat, location: Location, spec: &TableSpec) -> Result<Arc<dyn EditableTable>, TableError> {
+    Ok(match format {
+        LakeFormat::Delta => Arc::new(DeltaTable::create(location, spec).await?),
+        LakeFormat::Iceberg => Arc::new(IcebergTable::create(location, spec).await?),
+        LakeFormat::Hudi => Arc::new(HudiTable::create(location, spec).await?),
+    })
 }
 
 type Answer = Result<Arc<dyn TableProvider>, String>;

@@ -3,13 +3,12 @@
 //! Credentials are options: `token`, a bearer token, or `credential`, `id:secret` of a client that asks for one (OAuth 2.0, RFC 6749,
 //! "Client Credentials Grant"), with its `scope`.
 
+use super::asking::{Answer, Asking, NoAnswer};
 use super::error::StorageError;
 use super::options::{Limits, StorageOptions};
 use super::percent::encoded;
-use super::retry::Patience;
-use bytes::Bytes;
 use http::Method;
-use object_store::client::{HttpClient, HttpConnector, HttpError, HttpRequestBody, ReqwestConnector};
+use object_store::client::HttpRequestBody;
 use rivermere_base::{Rng, Secret};
 use serde::Deserialize;
 use std::fmt;
@@ -24,8 +23,6 @@ pub(super) const OPTIONS: &[&str] = &["allow_http", "credential", "oauth2_server
 const UNAUTHORIZED: u16 = 401;
 /// The specification's own: credentials have had their time.
 const TIMED_OUT: u16 = 419;
-/// Longest answer of a catalog: the metadata of one table.
-const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
 /// A table of a catalog, and who is asked for it.
 #[derive(Clone, Debug)]
@@ -37,17 +34,9 @@ pub struct CatalogTable {
     pub shown: String,
 }
 
-/// An answer of a catalog, of whatever status.
-#[derive(Clone, Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub body: Bytes,
-}
-
 /// A catalog that is asked over HTTP.
 pub struct CatalogService {
-    client: HttpClient,
-    patience: Patience,
+    asking: Asking,
     /// Without a slash at its end.
     base: String,
     options: StorageOptions,
@@ -58,23 +47,6 @@ pub struct CatalogService {
 impl fmt::Debug for CatalogService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CatalogService({})", self.base)
-    }
-}
-
-/// Why a catalog gave no answer.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NoAnswer(String);
-
-impl From<HttpError> for NoAnswer {
-    fn from(error: HttpError) -> Self {
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(&error);
-        while let Some(inner) = source {
-            text = format!("{text}: {inner}");
-            source = inner.source();
-        }
-        Self(text)
     }
 }
 
@@ -124,12 +96,11 @@ impl CatalogService {
             }
         }
         let is_plain = base.starts_with("http://");
-        let client = limits.client().with_allow_http(is_plain);
-        let client = ReqwestConnector::default().connect(&client);
-        let client = client.map_err(|source| StorageError::Client { url: base.clone(), source })?;
+        let asking = Asking::new(limits, is_plain, rng);
+        let asking = asking.map_err(|source| StorageError::Client { url: base.clone(), source })?;
         let token = options.get("token").map(|token| Secret::new(token.to_owned()));
-        let (options, patience) = (options.clone(), Patience::new(limits, rng));
-        Ok(Self { client, patience, base, options, token: Mutex::new(token), prefix: OnceCell::new() })
+        let options = options.clone();
+        Ok(Self { asking, base, options, token: Mutex::new(token), prefix: OnceCell::new() })
     }
 
     /// The option `warehouse`: which of its catalogs a service is asked for.
@@ -206,18 +177,7 @@ impl CatalogService {
         if !repeat {
             return once().await;
         }
-        let refused = |answer: &Answer| answer.status >= 500 || answer.status == 429;
-        let attempt = || async {
-            match once().await {
-                Ok(answer) if refused(&answer) => Err(Ok(answer)),
-                Ok(answer) => Ok(answer),
-                Err(error) => Err(Err(error)),
-            }
-        };
-        match self.patience.repeat(|_| true, attempt).await {
-            Ok(answer) | Err(Ok(answer)) => Ok(answer),
-            Err(Err(error)) => Err(error),
-        }
+        self.asking.repeated(|_| false, once).await
     }
 
     async fn once(
@@ -241,18 +201,7 @@ impl CatalogService {
         // The error would hold the header.
         let request =
             request.body(body).map_err(|_| NoAnswer(format!("{url} cannot be asked: its token is no text")))?;
-        let response = self.client.execute(request).await?;
-        let status = response.status().as_u16();
-        let length =
-            response.headers().get("content-length").and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
-        if length.is_some_and(|length| length > MAX_ANSWER) {
-            return Err(NoAnswer(format!("{url} answers more than {MAX_ANSWER} bytes")));
-        }
-        let body = response.into_body().bytes().await?;
-        if body.len() > MAX_ANSWER {
-            return Err(NoAnswer(format!("{url} answers more than {MAX_ANSWER} bytes")));
-        }
-        Ok(Answer { status, body })
+        self.asking.once(request).await
     }
 
     async fn token(&self) -> Result<Option<Secret>, NoAnswer> {

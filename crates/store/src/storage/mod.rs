@@ -11,6 +11,7 @@
 //! parts.
 
 mod address;
+mod asking;
 mod atomic;
 mod azure;
 mod catalog;
@@ -21,6 +22,7 @@ mod file;
 mod guarded;
 mod hdfs;
 mod ini;
+mod metastore;
 mod oci;
 mod options;
 mod percent;
@@ -29,12 +31,14 @@ mod s3;
 mod storages;
 
 pub use address::Scheme;
-pub use catalog::{Answer, CatalogService, CatalogTable, NoAnswer, message};
+pub use asking::{Answer, NoAnswer};
+pub use catalog::{CatalogService, CatalogTable, message};
 pub use environment::Environment;
 pub use error::StorageError;
+pub use metastore::{Described, MetastoreColumn, MetastoreTable, NewTable};
 pub use options::StorageOptions;
 pub use percent::encoded;
-pub use storages::Storages;
+pub use storages::{InCatalog, Storages};
 
 use address::Address;
 use guarded::Guarded;

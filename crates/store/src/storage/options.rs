@@ -143,6 +143,7 @@ fn product() -> HeaderValue {
 
 #[cfg(test)]
 mod tests {
+    use super::super::metastore::Kind;
     use super::*;
 
     #[test]
@@ -169,6 +170,11 @@ mod tests {
             for option in known_options(scheme) {
                 assert!(text.contains(&format!("`{option}`")), "docs/storages.md lacks {option}");
             }
+        }
+        let text = include_str!("../../../../docs/catalogs.md");
+        let kinds = [Kind::Glue, Kind::Hive, Kind::Unity].into_iter().flat_map(Kind::options);
+        for option in kinds.chain(super::super::catalog::OPTIONS) {
+            assert!(text.contains(option), "docs/catalogs.md lacks {option}");
         }
     }
 

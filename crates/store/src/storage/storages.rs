@@ -2,6 +2,7 @@
 
 use super::address::Address;
 use super::catalog::{self, CatalogService, CatalogTable};
+use super::metastore::{self, Metastore, MetastoreTable};
 use super::{Environment, Storage, StorageError, StorageOptions};
 use parking_lot::Mutex;
 use rivermere_base::Doors;
@@ -22,8 +23,30 @@ pub struct Storages {
     options: Vec<(String, StorageOptions)>,
     none: StorageOptions,
     clients: Mutex<HashMap<(String, Option<usize>), Storage>>,
-    /// By their base and the options that they are asked with.
-    catalogs: Mutex<HashMap<(String, Option<usize>), Arc<CatalogService>>>,
+    catalogs: Clients<CatalogService>,
+    metastores: Clients<Metastore>,
+}
+
+/// By whom they ask, and the options that they ask with.
+type Clients<T> = Mutex<HashMap<(String, Option<usize>), Arc<T>>>;
+
+/// A table of a catalog.
+#[derive(Clone, Debug)]
+pub enum InCatalog {
+    /// That hands out an Iceberg table's metadata itself, and makes commits.
+    Rest(CatalogTable),
+    /// That says where a table is.
+    Metastore(MetastoreTable),
+}
+
+impl InCatalog {
+    /// The URL.
+    pub fn shown(&self) -> &str {
+        match self {
+            Self::Rest(table) => &table.shown,
+            Self::Metastore(table) => &table.shown,
+        }
+    }
 }
 
 impl Storages {
@@ -39,12 +62,13 @@ impl Storages {
         let options = options.into_iter().map(|(url, options)| (url.trim_end_matches('/').to_owned(), options));
         let mut options: Vec<_> = options.collect();
         options.sort_by_key(|(url, _)| std::cmp::Reverse(url.len()));
-        let (none, clients, catalogs) = Default::default();
-        let storages = Self { doors, environment, options, none, clients, catalogs };
+        let (none, clients, catalogs, metastores) = Default::default();
+        let storages = Self { doors, environment, options, none, clients, catalogs, metastores };
         for (url, options) in &storages.options {
-            match catalog::is_catalog(url) {
-                true => options.check_names("a catalog", catalog::OPTIONS)?,
-                false => storages.open(url).map(drop)?,
+            match metastore::kind(url) {
+                Some(kind) => options.check_names(kind.name(), kind.options())?,
+                None if catalog::is_catalog(url) => options.check_names("a catalog", catalog::OPTIONS)?,
+                None => storages.open(url).map(drop)?,
             }
         }
         Ok(storages)
@@ -54,33 +78,32 @@ impl Storages {
     ///
     /// # Errors
     /// When the URL or an option cannot be used.
-    pub fn catalog(&self, url: &str) -> Result<Option<CatalogTable>, StorageError> {
+    pub fn catalog(&self, url: &str) -> Result<Option<InCatalog>, StorageError> {
+        if let Some(kind) = metastore::kind(url) {
+            let named = metastore::split(url, kind)?;
+            let key = (format!("{kind:?}://{}", named.host), self.given(url));
+            let open = || Metastore::open(&named, self.options_of(url), &self.doors, &self.environment);
+            let service = once(&self.metastores, key, open)?;
+            let (database, table) = (named.database, named.table);
+            return Ok(Some(InCatalog::Metastore(MetastoreTable { service, database, table, shown: url.into() })));
+        }
         if !catalog::is_catalog(url) {
             return Ok(None);
         }
         let (base, namespace, table) = catalog::split(url)?;
-        let given = self.options.iter().position(|(beginning, _)| begins(url, beginning));
-        let key = (base.clone(), given);
-        let known = self.catalogs.lock().get(&key).cloned();
-        let service = match known {
-            Some(service) => service,
-            None => {
-                let opened = CatalogService::open(base, self.options_of(url), self.doors.rng.clone())?;
-                let opened = Arc::new(opened);
-                let mut catalogs = self.catalogs.lock();
-                if catalogs.len() < MAX_CLIENTS {
-                    catalogs.insert(key, opened.clone());
-                }
-                opened
-            }
-        };
-        Ok(Some(CatalogTable { service, namespace, table, shown: url.to_owned() }))
+        let open = || CatalogService::open(base.clone(), self.options_of(url), self.doors.rng.clone());
+        let service = once(&self.catalogs, (base.clone(), self.given(url)), open)?;
+        Ok(Some(InCatalog::Rest(CatalogTable { service, namespace, table, shown: url.to_owned() })))
+    }
+
+    /// Which options are a URL's.
+    fn given(&self, url: &str) -> Option<usize> {
+        self.options.iter().position(|(beginning, _)| begins(url, beginning))
     }
 
     /// Those of the longest beginning.
     fn options_of(&self, url: &str) -> &StorageOptions {
-        let given = self.options.iter().find(|(beginning, _)| begins(url, beginning));
-        given.map_or(&self.none, |(_, options)| options)
+        self.given(url).and_then(|given| self.options.get(given)).map_or(&self.none, |(_, options)| options)
     }
 
     /// See [`Storage::open`].
@@ -89,8 +112,7 @@ impl Storages {
     /// Like [`Storage::open`].
     pub fn open(&self, url: &str) -> Result<Storage, StorageError> {
         let address = Address::parse(url)?;
-        let given = self.options.iter().position(|(beginning, _)| begins(url, beginning));
-        let key = (address.bucket(), given);
+        let key = (address.bucket(), self.given(url));
         if let Some(client) = self.clients.lock().get(&key) {
             return Ok(client.elsewhere(address));
         }
@@ -101,6 +123,23 @@ impl Storages {
         }
         Ok(opened)
     }
+}
+
+/// The client of a key, opened by the first who wants it.
+fn once<T>(
+    clients: &Clients<T>,
+    key: (String, Option<usize>),
+    open: impl FnOnce() -> Result<T, StorageError>,
+) -> Result<Arc<T>, StorageError> {
+    if let Some(known) = clients.lock().get(&key) {
+        return Ok(known.clone());
+    }
+    let opened = Arc::new(open()?);
+    let mut clients = clients.lock();
+    if clients.len() < MAX_CLIENTS {
+        clients.insert(key, opened.clone());
+    }
+    Ok(opened)
 }
 
 /// Whether a URL is `beginning`, or below it.

@@ -13,7 +13,9 @@ use super::error::StorageError;
 use super::options::{Limits, StorageOptions};
 use credentials::Profile;
 use object_store::ObjectStore;
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut, S3CopyIfNotExists};
+use object_store::aws::{
+    AmazonS3Builder, AmazonS3ConfigKey, AwsCredentialProvider, S3ConditionalPut, S3CopyIfNotExists,
+};
 use rivermere_base::Disk;
 use std::sync::Arc;
 
@@ -53,12 +55,7 @@ pub(super) fn open(
         .with_copy_if_not_exists(S3CopyIfNotExists::Multipart)
         .with_disable_tagging(true);
 
-    let region = options
-        .get("region")
-        .or_else(|| environment.get("AWS_REGION"))
-        .or_else(|| environment.get("AWS_DEFAULT_REGION"))
-        .or_else(|| profile.as_ref().and_then(Profile::region));
-    builder = builder.with_region(region.unwrap_or(DEFAULT_REGION));
+    builder = builder.with_region(region(options, profile.as_ref(), environment));
 
     let endpoint = options
         .get("endpoint")
@@ -88,6 +85,44 @@ pub(super) fn open(
     };
     let store = builder.build().map_err(|source| StorageError::Client { url: address.shown.clone(), source })?;
     Ok(Arc::new(store))
+}
+
+fn region<'a>(options: &'a StorageOptions, profile: Option<&'a Profile>, environment: &'a Environment) -> &'a str {
+    options
+        .get("region")
+        .or_else(|| environment.get("AWS_REGION"))
+        .or_else(|| environment.get("AWS_DEFAULT_REGION"))
+        .or_else(|| profile.and_then(Profile::region))
+        .unwrap_or(DEFAULT_REGION)
+}
+
+/// Who asks another service of AWS, and where it is.
+pub(super) struct Identity {
+    /// Renewed where they have their time.
+    pub(super) credentials: AwsCredentialProvider,
+    pub(super) region: String,
+}
+
+/// The identity that a storage of the same options would have.
+pub(super) fn identity(
+    given_region: Option<&str>,
+    options: &StorageOptions,
+    limits: Limits,
+    disk: &dyn Disk,
+    environment: &Environment,
+) -> Result<Identity, StorageError> {
+    let profile = Profile::read(options.get("profile"), disk, environment)?;
+    let region = given_region.unwrap_or_else(|| region(options, profile.as_ref(), environment)).to_owned();
+    // The builder wants a bucket; nobody asks for it.
+    let builder = AmazonS3Builder::new()
+        .with_bucket_name("none")
+        .with_region(region.as_str())
+        .with_retry(limits.retry())
+        .with_client_options(limits.client());
+    let builder = credentials::add(builder, options, profile.as_ref(), environment)?;
+    let client =
+        builder.build().map_err(|source| StorageError::Client { url: "the credentials of AWS".into(), source })?;
+    Ok(Identity { credentials: client.credentials().clone(), region })
 }
 
 /// The builder has no method of its own for these.

@@ -1,0 +1,387 @@
+//! Hive's Metastore, over Thrift (`hive_metastore.thrift`), in its binary protocol on a plain connection.
+//!
+//! A commit does what Iceberg's `HiveTableOperations` do, so that each sees the other: the table is locked, it must still name the
+//! metadata that the new one was made over, and the change says which that was. A server that knows such a condition
+//! (`expected_parameter_key`, HIVE-26882) refuses the change of whoever came without the lock.
+
+use super::super::asking::NoAnswer;
+use super::super::error::StorageError;
+use super::super::options::{Limits, StorageOptions};
+use super::super::retry::Patience;
+use super::thrift_value::{Called, Fields, Value, call};
+use super::{Described, MetastoreColumn, NewTable, State, Told, below_database, classes, parameters};
+use super::{METADATA, METADATA_BEFORE, PATH};
+use parking_lot::Mutex;
+use rivermere_base::Doors;
+use std::net::{TcpStream, ToSocketAddrs as _};
+use std::sync::Arc;
+use std::time::Duration;
+use thrift::protocol::{TBinaryInputProtocol, TBinaryOutputProtocol};
+use thrift::transport::{TBufferedReadTransport, TBufferedWriteTransport};
+
+pub(super) const OPTIONS: &[&str] = &["user", "warehouse"];
+const DEFAULT_PORT: u16 = 9083;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Looks at a lock that somebody else has, at growing distances: about a minute in all.
+const LOCK_LOOKS: u32 = 40;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_LOCK_PAUSE: Duration = Duration::from_secs(2);
+/// The table's own word that its writers take no lock: they all rely on the condition.
+const LOCK_ENABLED: &str = "engine.hive.lock-enabled";
+
+// `hive_metastore.thrift`.
+mod lock {
+    pub(super) const EXCLUSIVE: i32 = 3;
+    pub(super) const TABLE: i32 = 2;
+    pub(super) const ACQUIRED: i32 = 1;
+    pub(super) const WAITING: i32 = 2;
+}
+mod table {
+    pub(super) const NAME: i16 = 1;
+    pub(super) const DATABASE: i16 = 2;
+    pub(super) const OWNER: i16 = 3;
+    pub(super) const DESCRIPTOR: i16 = 7;
+    pub(super) const PARTITION_KEYS: i16 = 8;
+    pub(super) const PARAMETERS: i16 = 9;
+    pub(super) const TYPE: i16 = 12;
+}
+mod descriptor {
+    pub(super) const COLUMNS: i16 = 1;
+    pub(super) const LOCATION: i16 = 2;
+    pub(super) const INPUT: i16 = 3;
+    pub(super) const OUTPUT: i16 = 4;
+    pub(super) const SERDE: i16 = 7;
+    pub(super) const PARAMETERS: i16 = 10;
+}
+mod serde {
+    pub(super) const CLASS: i16 = 2;
+    pub(super) const PARAMETERS: i16 = 3;
+}
+mod database {
+    pub(super) const NAME: i16 = 1;
+    pub(super) const DESCRIPTION: i16 = 2;
+    pub(super) const LOCATION: i16 = 3;
+}
+
+type Reading = TBinaryInputProtocol<TBufferedReadTransport<TcpStream>>;
+type Writing = TBinaryOutputProtocol<TBufferedWriteTransport<TcpStream>>;
+
+/// A metastore.
+pub(in super::super) struct Hive {
+    client: Arc<Client>,
+    patience: Patience,
+    warehouse: Option<String>,
+    user: String,
+}
+
+/// One connection, made when it is needed.
+struct Client {
+    host: String,
+    port: u16,
+    limits: Limits,
+    connection: Mutex<Option<(Reading, Writing)>>,
+}
+
+impl Client {
+    fn connect(&self) -> thrift::Result<(Reading, Writing)> {
+        let mut refused = None;
+        for address in (self.host.as_str(), self.port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
+                Ok(stream) => {
+                    stream.set_read_timeout(Some(self.limits.timeout))?;
+                    stream.set_write_timeout(Some(self.limits.timeout))?;
+                    stream.set_nodelay(true)?;
+                    let reading = TBufferedReadTransport::new(stream.try_clone()?);
+                    let writing = TBufferedWriteTransport::new(stream);
+                    return Ok((TBinaryInputProtocol::new(reading, true), TBinaryOutputProtocol::new(writing, true)));
+                }
+                Err(error) => refused = Some(error),
+            }
+        }
+        Err(refused.map_or_else(|| "its host has no address".into(), thrift::Error::from))
+    }
+
+    /// Blocks.
+    fn call(&self, method: &str, arguments: &Fields) -> Result<Called, NoAnswer> {
+        let mut connection = self.connection.lock();
+        let answer = (|| {
+            if connection.is_none() {
+                *connection = Some(self.connect()?);
+            }
+            let Some((reading, writing)) = connection.as_mut() else { return Err("it is not connected".into()) };
+            call(reading, writing, method, arguments)
+        })();
+        answer.map_err(|error: thrift::Error| {
+            // What comes next on it would be the answer to this.
+            *connection = None;
+            NoAnswer(format!("Hive's metastore at {}:{} does not answer {method}: {error}", self.host, self.port))
+        })
+    }
+}
+
+/// What a method returned, or the number and the message of its exception.
+enum Returned {
+    Value(Option<Value>),
+    Exception(i16, String),
+}
+
+impl Hive {
+    pub(super) fn open(
+        host: &str,
+        options: &StorageOptions,
+        limits: Limits,
+        doors: &Doors,
+    ) -> Result<Self, StorageError> {
+        let wrong = || StorageError::Address {
+            url: format!("hive://{host}/…"),
+            problem: "names no host, or a port that is none".into(),
+            form: super::Kind::Hive.form(),
+        };
+        let (name, port) = match host.rsplit_once(':') {
+            Some((name, port)) if !port.ends_with(']') => (name, port.parse().map_err(|_| wrong())?),
+            _ => (host, DEFAULT_PORT),
+        };
+        if name.is_empty() {
+            return Err(wrong());
+        }
+        let name = name.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let client = Client { host: name, port, limits, connection: Mutex::new(None) };
+        Ok(Self {
+            client: Arc::new(client),
+            patience: Patience::new(limits, doors.rng.clone()),
+            warehouse: options.get("warehouse").map(str::to_owned),
+            user: options.get("user").unwrap_or("rivermere").to_owned(),
+        })
+    }
+
+    async fn once(&self, method: &'static str, arguments: &Fields) -> Result<Returned, NoAnswer> {
+        let (client, arguments) = (self.client.clone(), arguments.clone());
+        let called = tokio::task::spawn_blocking(move || client.call(method, &arguments)).await;
+        let called = called.map_err(|error| NoAnswer(error.to_string()))??;
+        let refused = |message: String| NoAnswer(format!("Hive's metastore refuses {method}: {message}"));
+        let fields = called.map_err(refused)?;
+        let exception = (1..16).find_map(|id| fields.fields(id).map(|exception| (id, exception)));
+        Ok(match exception {
+            Some((id, exception)) => {
+                let message = exception.text(1).unwrap_or_default();
+                Returned::Exception(id, message.chars().filter(|char| !char.is_control()).take(500).collect())
+            }
+            None => Returned::Value(fields.get(0).cloned()),
+        })
+    }
+
+    /// The same, again while there is no answer: of what only reads.
+    async fn ask(&self, method: &'static str, arguments: &Fields) -> Result<Returned, NoAnswer> {
+        self.patience.repeat(|_| true, || self.once(method, arguments)).await
+    }
+
+    fn refused(method: &str, message: &str) -> NoAnswer {
+        NoAnswer(format!("Hive's metastore refuses {method}: {message}"))
+    }
+
+    pub(super) async fn described(&self, database: &str, name: &str) -> Result<Option<Described>, NoAnswer> {
+        // `get_table` is gone since Hive 4.0.1.
+        let method = "get_table_req";
+        let request = Fields::of([(1, Value::text(database)), (2, Value::text(name))]);
+        let answer = match self.ask(method, &Fields::of([(1, Value::Struct(request))])).await? {
+            Returned::Value(Some(Value::Struct(answer))) => answer,
+            Returned::Exception(2, _) => return Ok(None),
+            Returned::Exception(_, message) => return Err(Self::refused(method, &message)),
+            Returned::Value(_) => return Err(Self::refused(method, "it returns nothing")),
+        };
+        let found = answer.fields(1).cloned().ok_or_else(|| Self::refused(method, "it returns no table"))?;
+        let empty = Fields::default();
+        let described = found.fields(table::DESCRIPTOR).unwrap_or(&empty);
+        let path = described.fields(descriptor::SERDE).and_then(|serde| serde.entry(serde::PARAMETERS, PATH));
+        let told = Told::of(
+            |name| found.entry(table::PARAMETERS, name),
+            described.text(descriptor::LOCATION),
+            path.or_else(|| found.entry(table::PARAMETERS, PATH)),
+            described.text(descriptor::INPUT),
+        );
+        Ok(Some(told.with(State::Hive(found))))
+    }
+
+    pub(super) async fn exchange(
+        &self,
+        database: &str,
+        name: &str,
+        base: &Fields,
+        metadata: &str,
+        columns: &[MetastoreColumn],
+    ) -> Result<bool, NoAnswer> {
+        let before = base.entry(table::PARAMETERS, METADATA).unwrap_or_default();
+        let has_lock = base.entry(table::PARAMETERS, LOCK_ENABLED) != Some("false");
+        let id = if has_lock { Some(self.lock(database, name).await?) } else { None };
+        let changed = self.changed(database, name, before, metadata, columns).await;
+        if let Some(id) = id {
+            self.unlock(id).await;
+        }
+        changed
+    }
+
+    /// Changes the table as it is now: others may have changed what is no commit.
+    async fn changed(
+        &self,
+        database: &str,
+        name: &str,
+        before: &str,
+        metadata: &str,
+        columns: &[MetastoreColumn],
+    ) -> Result<bool, NoAnswer> {
+        let now = self.described(database, name).await?;
+        let Some(Described { metadata: Some(current), state: State::Hive(mut next), .. }) = now else {
+            return Ok(false);
+        };
+        if current != before {
+            return Ok(false);
+        }
+        next.set_entry(table::PARAMETERS, METADATA_BEFORE, before);
+        next.set_entry(table::PARAMETERS, METADATA, metadata);
+        next.set_within(table::DESCRIPTOR, descriptor::COLUMNS, told(columns));
+        let context = Value::map_of([
+            ("expected_parameter_key", METADATA),
+            ("expected_parameter_value", before),
+            // Else the server lists the table's folder for them.
+            ("DO_NOT_UPDATE_STATS", "true"),
+        ]);
+        let arguments = Fields::of([
+            (1, Value::text(database)),
+            (2, Value::text(name)),
+            (3, Value::Struct(next)),
+            (4, Value::Struct(Fields::of([(1, context)]))),
+        ]);
+        let method = "alter_table_with_environment_context";
+        match self.once(method, &arguments).await? {
+            Returned::Value(_) => Ok(true),
+            Returned::Exception(_, message) => {
+                // Its text is not the same in all versions: what counts is whether the table is another one by now.
+                match self.described(database, name).await? {
+                    Some(Described { metadata: Some(now), .. }) if now == before => {
+                        Err(Self::refused(method, &message))
+                    }
+                    _ => Ok(false),
+                }
+            }
+        }
+    }
+
+    /// An exclusive lock of the table, by its number.
+    async fn lock(&self, database: &str, name: &str) -> Result<i64, NoAnswer> {
+        let component = Fields::of([
+            (1, Value::I32(lock::EXCLUSIVE)),
+            (2, Value::I32(lock::TABLE)),
+            (3, Value::text(database)),
+            (4, Value::text(name)),
+        ]);
+        let request = Fields::of([
+            (1, Value::list_of(vec![component])),
+            (3, Value::text(&self.user)),
+            (4, Value::text("rivermere")),
+        ]);
+        let mut answer = self.once("lock", &Fields::of([(1, Value::Struct(request))])).await?;
+        let mut pause = LOCK_PAUSE;
+        let mut held = None;
+        for _ in 0..LOCK_LOOKS {
+            let response = match answer {
+                Returned::Value(Some(Value::Struct(response))) => response,
+                Returned::Exception(_, message) => return Err(Self::refused("lock", &message)),
+                Returned::Value(_) => break,
+            };
+            let (Some(Value::I64(id)), Some(Value::I32(state))) = (response.get(1), response.get(2)) else { break };
+            match *state {
+                lock::ACQUIRED => return Ok(*id),
+                lock::WAITING => held = Some(*id),
+                _ => break,
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_LOCK_PAUSE);
+            let request = Fields::of([(1, Value::I64(*id))]);
+            answer = self.once("check_lock", &Fields::of([(1, Value::Struct(request))])).await?;
+        }
+        if let Some(id) = held {
+            self.unlock(id).await;
+        }
+        Err(Self::refused("lock", &format!("another writer keeps the table {database}.{name}")))
+    }
+
+    /// The metastore lets go of a lock by itself after some minutes.
+    async fn unlock(&self, id: i64) {
+        let request = Fields::of([(1, Value::I64(id))]);
+        if let Err(error) = self.once("unlock", &Fields::of([(1, Value::Struct(request))])).await {
+            tracing::warn!(%error, "a lock in Hive's metastore was left: it ends by itself");
+        }
+    }
+
+    pub(super) async fn new_location(&self, database: &str, name: &str) -> Result<String, NoAnswer> {
+        let warehouse = self.warehouse.as_deref();
+        match self.ask("get_database", &Fields::of([(1, Value::text(database))])).await? {
+            Returned::Value(Some(Value::Struct(found))) => {
+                below_database(found.text(database::LOCATION), warehouse, database, name)
+            }
+            Returned::Exception(1, _) => below_database(None, warehouse, database, name),
+            Returned::Exception(_, message) => Err(Self::refused("get_database", &message)),
+            Returned::Value(_) => Err(Self::refused("get_database", "it returns no database")),
+        }
+    }
+
+    pub(super) async fn register(&self, database: &str, name: &str, new: &NewTable) -> Result<bool, NoAnswer> {
+        let [input, output, class] = classes(new.format);
+        let serde = Fields::of([
+            (serde::CLASS, Value::text(class)),
+            (serde::PARAMETERS, Value::map_of([("serialization.format", "1"), (PATH, new.location.as_str())])),
+        ]);
+        let described = Fields::of([
+            (descriptor::COLUMNS, told(&new.columns)),
+            (descriptor::LOCATION, Value::text(&new.location)),
+            (descriptor::INPUT, Value::text(input)),
+            (descriptor::OUTPUT, Value::text(output)),
+            (descriptor::SERDE, Value::Struct(serde)),
+            (descriptor::PARAMETERS, Value::map_of([])),
+        ]);
+        let parameters = parameters(new);
+        let parameters = parameters.iter().map(|(key, value)| (*key, value.as_str()));
+        let made = Fields::of([
+            (table::NAME, Value::text(name)),
+            (table::DATABASE, Value::text(database)),
+            (table::OWNER, Value::text(&self.user)),
+            (table::DESCRIPTOR, Value::Struct(described)),
+            (table::PARTITION_KEYS, Value::list_of(vec![])),
+            (table::PARAMETERS, Value::map_of(parameters)),
+            (table::TYPE, Value::text("EXTERNAL_TABLE")),
+        ]);
+        let arguments = Fields::of([(1, Value::Struct(made))]);
+        let mut answer = self.once("create_table", &arguments).await?;
+        let has_database = !matches!(
+            self.ask("get_database", &Fields::of([(1, Value::text(database))])).await?,
+            Returned::Exception(1, _)
+        );
+        if matches!(answer, Returned::Exception(..)) && !has_database {
+            self.make_database(database).await?;
+            answer = self.once("create_table", &arguments).await?;
+        }
+        match answer {
+            Returned::Value(_) => Ok(true),
+            Returned::Exception(1, _) => Ok(false),
+            Returned::Exception(_, message) => Err(Self::refused("create_table", &message)),
+        }
+    }
+
+    async fn make_database(&self, name: &str) -> Result<(), NoAnswer> {
+        let mut made = Fields::of([(database::NAME, Value::text(name)), (database::DESCRIPTION, Value::text(""))]);
+        if let Some(warehouse) = &self.warehouse {
+            let folder = format!("{}/{name}.db", warehouse.trim_end_matches('/'));
+            made.set(database::LOCATION, Value::text(&folder));
+        }
+        match self.once("create_database", &Fields::of([(1, Value::Struct(made))])).await? {
+            Returned::Value(_) | Returned::Exception(1, _) => Ok(()),
+            Returned::Exception(_, message) => Err(Self::refused("create_database", &message)),
+        }
+    }
+}
+
+fn told(columns: &[MetastoreColumn]) -> Value {
+    let column =
+        |column: &MetastoreColumn| Fields::of([(1, Value::text(&column.name)), (2, Value::text(&column.hive_type))]);
+    Value::list_of(columns.iter().map(column).collect())
+}
