@@ -252,7 +252,7 @@ const CATALOG: &str = r#"
 import os, sys
 import pyarrow as pa
 from pyiceberg.catalog.rest import RestCatalog
-from pyiceberg.exceptions import ForbiddenError, NoSuchTableError
+from pyiceberg.exceptions import ForbiddenError, NoSuchTableError, TableAlreadyExistsError
 
 catalog = RestCatalog("rivermere", uri=sys.argv[1])
 assert catalog.list_namespaces() == [("public",)], catalog.list_namespaces()
@@ -276,6 +276,23 @@ stock.delete("item = 'tea'")
 stock.upsert(row("snake", 40), join_cols=["item"])
 with stock.update_schema() as update:
     update.rename_column("n", "pieces")
+# Tables are made, at once and by a transaction, and dropped.
+catalog.create_namespace_if_not_exists("public")
+columns = pa.schema([("id", pa.int64()), ("at", pa.timestamp("us")), ("tags", pa.list_(pa.string()))])
+rows = lambda *ids: pa.Table.from_pylist([{"id": id, "at": None, "tags": ["a"]} for id in ids], schema=columns)
+made = catalog.create_table("public.made", schema=columns, properties={"format-version": "2", "owner": "python"})
+made.append(rows(1, 2))
+with catalog.create_table_transaction("public.staged", schema=columns) as transaction:
+    transaction.append(rows(3))
+try:
+    catalog.create_table("public.made", schema=columns)
+    raise SystemExit("it was made twice")
+except TableAlreadyExistsError:
+    pass
+catalog.create_table("public.gone", schema=columns)
+catalog.drop_table("public.gone")
+assert not catalog.table_exists("public.gone") and catalog.table_exists("public.staged")
+print("OWNER", catalog.load_table("public.made").properties["owner"])
 totals = catalog.load_table("public.totals")
 try:
     totals.append(totals.scan().to_arrow())
@@ -304,6 +321,13 @@ spark.sql(f"INSERT INTO {t} VALUES ('spark', 1, 'P'), ('shell', 2, 'P')")
 spark.sql(f"MERGE INTO {t} USING (SELECT 'spark' AS item, 40 AS n) s ON {t}.item = s.item WHEN MATCHED THEN UPDATE SET n = s.n")
 spark.sql(f"DELETE FROM {t} WHERE item = 'tea'")
 spark.sql(f"ALTER TABLE {t} RENAME COLUMN n TO pieces")
+made = "rivermere.public.by_spark"
+spark.sql(f"CREATE TABLE {made} (id INT, at TIMESTAMP, item STRING) USING iceberg PARTITIONED BY (days(at), bucket(4, id))")
+spark.sql(f"INSERT INTO {made} VALUES (1, TIMESTAMP '2026-01-01 00:00:00', 'a'), (2, TIMESTAMP '2026-01-02 00:00:00', 'b')")
+spark.sql(f"CREATE TABLE rivermere.public.as_select USING iceberg TBLPROPERTIES ('format-version' = '3') AS SELECT id + 10 AS id FROM {made}")
+spark.sql("CREATE TABLE rivermere.public.gone (id INT) USING iceberg")
+spark.sql("DROP TABLE rivermere.public.gone")
+print("MADE", sorted(row.tableName for row in spark.sql("SHOW TABLES IN rivermere.public").collect()))
 "#;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -324,6 +348,10 @@ async fn spark_finds_tables_in_our_catalog_and_commits_through_it() {
     command.args(["-c", SPARK_CATALOG]).arg(&installed).arg(&uri).env("SPARK_LOCAL_IP", "127.0.0.1");
     let said = tokio::task::spawn_blocking(move || succeed(&mut command, PATIENCE)).await.unwrap();
     assert!(said.contains("TABLES ['stock']") && said.contains("ROWS [('salt', 5), ('tea', 3)]"), "{said}");
+    assert!(said.contains("MADE ['as_select', 'by_spark', 'stock']"), "{said}");
+    assert_eq!(ok(&assembly, "SELECT SUM(id) AS n FROM as_select"), json!([{"n": 23}]));
+    ok(&assembly, "INSERT INTO by_spark VALUES (3, TIMESTAMP '2026-01-02 01:00:00', 'c')");
+    assert_eq!(ok(&assembly, "SELECT COUNT(*) AS n FROM by_spark WHERE item > 'a'"), json!([{"n": 2}]));
     let rows = ok(&assembly, "SELECT item, pieces FROM stock");
     let expected =
         json!([{"item": "salt", "pieces": 5}, {"item": "spark", "pieces": 40}, {"item": "shell", "pieces": 2}]);
@@ -371,9 +399,23 @@ async fn python_finds_tables_in_our_catalog_and_commits_through_it() {
         (sorted(&ok(&assembly, "SELECT * FROM totals")) == sorted(&totals)).then_some(())
     })
     .await;
-    // Ours again, over Python's.
+    // Ours again, over Python's; also in the tables that Python made, before a restart and after it.
+    assert!(said.contains("OWNER python"), "{said}");
+    ok(&assembly, "INSERT INTO staged VALUES (4, TIMESTAMP '2026-01-01 00:00:00', ['b', 'c'])");
+    ok(&assembly, "CREATE MATERIALIZED VIEW highest AS SELECT MAX(id) AS id FROM made");
     ok(&assembly, "UPDATE stock SET pieces = pieces + 1 WHERE place = 'P'");
     let sum = ok(&assembly, "SELECT SUM(pieces) AS n FROM stock");
     assert_eq!(sum, json!([{"n": 48}]));
+    stop(assembly).await;
+    let assembly =
+        start(folder.path(), &folder.path().join("data")).await.unwrap_or_else(|problem| panic!("{problem}"));
+    ok(&assembly, "INSERT INTO made VALUES (9, NULL, NULL)");
+    eventually("the view over a table that Python made", || {
+        (ok(&assembly, "SELECT id FROM highest") == json!([{"id": 9}])).then_some(())
+    })
+    .await;
+    let staged = ok(&assembly, "SELECT id, tags FROM staged ORDER BY id");
+    assert_eq!(staged, json!([{"id": 3, "tags": ["a"]}, {"id": 4, "tags": ["b", "c"]}]));
+    assert!(refused(&assembly, "SELECT * FROM gone").contains("RM-3002"));
     stop(assembly).await;
 }

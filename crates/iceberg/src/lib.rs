@@ -35,7 +35,7 @@ mod vector;
 mod verbs;
 mod writing;
 
-pub use catalog::CommitRefused;
+pub use catalog::{CommitRefused, NewIcebergTable};
 pub use rest::Locate;
 pub use sink::IcebergSink;
 pub use table::IcebergTable;

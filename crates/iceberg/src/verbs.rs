@@ -285,7 +285,7 @@ fn new_field(field: &arrow::datatypes::Field, id: i32, last: &mut i32) -> Result
 }
 
 /// As metadata calls a place.
-fn url_of(location: &Location) -> String {
+pub(crate) fn url_of(location: &Location) -> String {
     let shown = location.to_string();
     match shown.contains("://") {
         true => shown,

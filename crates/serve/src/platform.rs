@@ -55,8 +55,12 @@ pub trait Platform: Send + Sync + 'static {
 pub enum CatalogAsk {
     Tables,
     Load(String),
+    /// The `CreateTableRequest` as it came.
+    Create(Bytes),
     /// A table, and the `CommitTableRequest` as it came.
     Commit(String, Bytes),
+    /// A table's name is to be forgotten. Its files stay.
+    Drop(String),
 }
 
 /// Why the catalog does not do what is asked, with a text for people.
@@ -64,6 +68,8 @@ pub enum CatalogAsk {
 pub enum CatalogRefusal {
     NoNamespace(String),
     NoTable(String),
+    /// There is something of that name.
+    Exists(String),
     Invalid(String),
     Forbidden(String),
     /// What a commit requires is not so any more.

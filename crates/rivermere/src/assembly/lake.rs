@@ -62,7 +62,7 @@ impl Lake {
         self.whole(&Self::path_of(view))
     }
 
-    fn whole(&self, path: &str) -> String {
+    pub(super) fn whole(&self, path: &str) -> String {
         match &self.base {
             _ if Storage::is_url(path) => path.to_owned(),
             Some(base) if !path.starts_with('/') => format!("{base}/{path}"),
@@ -274,7 +274,7 @@ impl Lake {
         Ok(opened)
     }
 
-    fn location_of(&self, path: &str) -> Result<Location, TableError> {
+    pub(super) fn location_of(&self, path: &str) -> Result<Location, TableError> {
         let place = self
             .place(path)
             .map_err(|error| TableError::UnfitStorage { location: path.to_owned(), reason: error.to_string() })?;
@@ -347,7 +347,10 @@ impl Lake {
 
     /// An Iceberg table, for its catalog.
     pub(super) async fn iceberg(&self, location: &str) -> Result<IcebergTable, TableError> {
-        IcebergTable::open(self.location_of(location)?).await
+        match self.in_catalog(&LakePlace::new(LakeFormat::Iceberg, location.to_owned()))? {
+            Some(table) => IcebergTable::open_in(table, &*self.locate()).await,
+            None => IcebergTable::open(self.location_of(location)?).await,
+        }
     }
 
     /// Makes a table.

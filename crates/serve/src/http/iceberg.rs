@@ -1,30 +1,34 @@
 //! `/iceberg/v1/…`: the Iceberg tables of the platform as a REST catalog.
 //!
-//! Specification: Apache Iceberg's `rest-catalog-open-api.yaml`. There is one namespace, `public`. Tables are listed, loaded and
-//! committed to; they are made and dropped by statements. Errors are `{"error": {"message": …, "type": …, "code": …}}`.
+//! Specification: Apache Iceberg's `rest-catalog-open-api.yaml`. There is one namespace, `public`. Tables are listed, loaded, made,
+//! committed to, and dropped, after which their files are there still. Errors are `{"error": {"message": …, "type": …, "code": …}}`.
 
 use super::App;
 use super::topics::read_body;
 use crate::platform::{CatalogAsk, CatalogRefusal};
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// The namespace that all tables are in.
 const NAMESPACE: &str = "public";
 
 /// What a client may ask for.
-const ENDPOINTS: [&str; 7] = [
+const ENDPOINTS: [&str; 10] = [
     "GET /v1/{prefix}/namespaces",
+    "POST /v1/{prefix}/namespaces",
     "GET /v1/{prefix}/namespaces/{namespace}",
     "HEAD /v1/{prefix}/namespaces/{namespace}",
     "GET /v1/{prefix}/namespaces/{namespace}/tables",
+    "POST /v1/{prefix}/namespaces/{namespace}/tables",
     "GET /v1/{prefix}/namespaces/{namespace}/tables/{table}",
     "HEAD /v1/{prefix}/namespaces/{namespace}/tables/{table}",
     "POST /v1/{prefix}/namespaces/{namespace}/tables/{table}",
+    "DELETE /v1/{prefix}/namespaces/{namespace}/tables/{table}",
 ];
 
 pub(super) async fn config() -> Json<Value> {
@@ -80,6 +84,49 @@ pub(super) async fn commit(
     }
 }
 
+pub(super) async fn create(State(app): State<App>, Path(namespace): Path<String>, body: Body) -> Response {
+    match read_body(&app, body).await {
+        Ok(body) => answer(&app, &namespace, CatalogAsk::Create(body)).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+pub(super) struct Dropping {
+    /// `true` or `false`; Python writes it with a capital.
+    #[serde(rename = "purgeRequested", default)]
+    purge: String,
+}
+
+pub(super) async fn drop_table(
+    State(app): State<App>,
+    Path((namespace, table)): Path<(String, String)>,
+    Query(Dropping { purge }): Query<Dropping>,
+) -> Response {
+    if purge.eq_ignore_ascii_case("true") {
+        let message =
+            format!("the files of a dropped table stay here: drop '{table}' without PURGE, and remove its folder");
+        return CatalogRefusal::Invalid(message).into_response();
+    }
+    let dropped = answer(&app, &namespace, CatalogAsk::Drop(table)).await;
+    match dropped.status() {
+        StatusCode::OK => StatusCode::NO_CONTENT.into_response(),
+        _ => dropped,
+    }
+}
+
+/// Clients make the namespace of a table, whether or not it is there.
+pub(super) async fn make_namespace(body: Json<Value>) -> Response {
+    match body["namespace"] == json!([NAMESPACE]) {
+        true => {
+            let message = format!("the namespace '{NAMESPACE}' is there");
+            let error = json!({ "error": { "message": message, "type": "AlreadyExistsException", "code": 409 } });
+            (StatusCode::CONFLICT, Json(error)).into_response()
+        }
+        false => CatalogRefusal::Invalid(format!("there is one namespace, '{NAMESPACE}'")).into_response(),
+    }
+}
+
 /// Clients report what they have scanned and written; nobody here asks.
 pub(super) async fn metrics() -> StatusCode {
     StatusCode::NO_CONTENT
@@ -112,6 +159,7 @@ impl IntoResponse for CatalogRefusal {
         let (status, kind, message) = match self {
             Self::NoNamespace(message) => (StatusCode::NOT_FOUND, "NoSuchNamespaceException", message),
             Self::NoTable(message) => (StatusCode::NOT_FOUND, "NoSuchTableException", message),
+            Self::Exists(message) => (StatusCode::CONFLICT, "AlreadyExistsException", message),
             Self::Invalid(message) => (StatusCode::BAD_REQUEST, "BadRequestException", message),
             Self::Forbidden(message) => (StatusCode::FORBIDDEN, "ForbiddenException", message),
             Self::Conflict(message) => (StatusCode::CONFLICT, "CommitFailedException", message),

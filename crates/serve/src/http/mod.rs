@@ -59,12 +59,12 @@ pub(crate) fn router(shared: Arc<Shared>, shutdown: Shutdown) -> Router {
         .route("/v1/dashboards", get(status::dashboards))
         .route("/v1/dashboards/stream", get(streams::dashboards))
         .route("/iceberg/v1/config", get(iceberg::config))
-        .route("/iceberg/v1/namespaces", get(iceberg::namespaces))
+        .route("/iceberg/v1/namespaces", get(iceberg::namespaces).post(iceberg::make_namespace))
         .route("/iceberg/v1/namespaces/{namespace}", get(iceberg::namespace))
-        .route("/iceberg/v1/namespaces/{namespace}/tables", get(iceberg::tables))
+        .route("/iceberg/v1/namespaces/{namespace}/tables", get(iceberg::tables).post(iceberg::create))
         .route(
             "/iceberg/v1/namespaces/{namespace}/tables/{table}",
-            get(iceberg::load).head(iceberg::exists).post(iceberg::commit),
+            get(iceberg::load).head(iceberg::exists).post(iceberg::commit).delete(iceberg::drop_table),
         )
         .route("/iceberg/v1/namespaces/{namespace}/tables/{table}/metrics", post(iceberg::metrics))
         .route("/metrics", get(status::metrics))

@@ -280,4 +280,16 @@ fn the_catalog_of_iceberg_tables_says_what_clients_expect() {
         let answer = post(running.http, "/iceberg/v1/namespaces/public/tables/stock", "application/json", body);
         assert_eq!((answer.status, &answer.json()["error"]["type"]), (status, &json!(kind)), "'{body}'");
     }
+    let tables = "/iceberg/v1/namespaces/public/tables";
+    for (body, status, kind) in [("", 400, "BadRequestException"), ("{}", 409, "AlreadyExistsException")] {
+        let answer = post(running.http, tables, "application/json", body);
+        assert_eq!((answer.status, &answer.json()["error"]["type"]), (status, &json!(kind)), "'{body}'");
+    }
+    for (name, status) in [("public", 409), ("other", 400)] {
+        let body = json!({ "namespace": [name] }).to_string();
+        assert_eq!(post(running.http, "/iceberg/v1/namespaces", "application/json", &body).status, status, "{name}");
+    }
+    for (path, status) in [("stock?purgeRequested=False", 204), ("nothing", 404), ("stock?purgeRequested=true", 400)] {
+        assert_eq!(request(running.http, "DELETE", &format!("{tables}/{path}"), &[], b"").status, status, "{path}");
+    }
 }

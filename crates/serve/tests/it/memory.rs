@@ -278,6 +278,10 @@ impl Platform for Memory {
                 Ok(json!({ "metadata-location": "file:///stock/v1.metadata.json" }))
             }
             CatalogAsk::Load(name) => Err(CatalogRefusal::NoTable(format!("no {name}"))),
+            CatalogAsk::Create(body) if body.is_empty() => Err(CatalogRefusal::Invalid("nothing".into())),
+            CatalogAsk::Create(_) => Err(CatalogRefusal::Exists("stock is there".into())),
+            CatalogAsk::Drop(name) if name == "stock" => Ok(json!({})),
+            CatalogAsk::Drop(name) => Err(CatalogRefusal::NoTable(format!("no {name}"))),
             CatalogAsk::Commit(_, body) if body.is_empty() => Err(CatalogRefusal::Invalid("nothing".into())),
             CatalogAsk::Commit(..) => Err(CatalogRefusal::Conflict("somebody was quicker".into())),
         };
