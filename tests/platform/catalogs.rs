@@ -1,7 +1,7 @@
 //! Tables of catalogs: Iceberg REST catalogs (our own, served by another platform, and Iceberg's reference server), and
 //! metastores (AWS Glue, as moto emulates it, and the Hive Metastore).
 
-use crate::harness::{PATIENCE, eventually, produce, sorted, sql, start, stop, write_project};
+use crate::harness::{PATIENCE, eventually, get, produce, sorted, sql, start, stop, write_project};
 use crate::peer::{Peer, tool};
 use crate::process::succeed;
 use rivermere::Assembly;
@@ -314,6 +314,25 @@ async fn tables_of_a_metastore(folder: &Path, base: &str, settings: &str, python
     ok(&assembly, "OPTIMIZE stock");
     ok(&assembly, "VACUUM stock");
     holds(&assembly, "SELECT SUM(pieces) AS n FROM stock", json!([{"n": 19}])).await;
+    // What a catalog has under a view's name may be anything: nothing is made in its folder.
+    ok(
+        &assembly,
+        &format!(
+            "CREATE MATERIALIZED VIEW elsewhere STORED AS DELTA LOCATION '{base}/sales.text' AS SELECT customer FROM orders"
+        ),
+    );
+    eventually("the sink to say what is there", || {
+        get(&assembly, "/v1/status").to_string().contains("which is no delta table").then_some(())
+    })
+    .await;
+    ok(&assembly, "DROP MATERIALIZED VIEW elsewhere");
+    // Names of metadata that are long outdated go, the newest stays.
+    ok(&assembly, "ALTER TABLE stock SET TBLPROPERTIES ('write.metadata.previous-versions-max' = '2')");
+    for n in 0..4 {
+        ok(&assembly, &format!("INSERT INTO stock VALUES ('more', {n}, 'M')"));
+    }
+    ok(&assembly, "VACUUM stock");
+    holds(&assembly, "SELECT COUNT(*) AS n FROM stock WHERE place = 'M'", json!([{"n": 4}])).await;
     // A table of Spark's: the folder that the metastore names is a placeholder.
     let of_spark = format!("SELECT SUM(n) AS n FROM delta('{base}/sales.of_spark')");
     holds(&assembly, &of_spark, json!([{"n": 30}])).await;
@@ -367,6 +386,10 @@ async fn tables_of_a_hive_metastore_are_made_changed_followed_and_hold_views() {
     let warehouse = folder.path().join("warehouse");
     let settings = format!("[storages.'{base}']\nwarehouse = 'file://{}'\n", warehouse.display());
     tables_of_a_metastore(folder.path(), &base, &settings, OPEN_HIVE, &[&uri]).await;
+    let files = std::fs::read_dir(warehouse.join("sales.db/stock/metadata")).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    let metadata: Vec<_> = names.filter(|name| name.ends_with(".metadata.json")).collect();
+    assert!((1..=4).contains(&metadata.len()), "{metadata:?}");
 }
 
 /// `URI`: five rows, each a commit of its own.
@@ -487,9 +510,10 @@ server.serve_forever()
 #[tokio::test(flavor = "multi_thread")]
 async fn delta_tables_of_unity_catalog_are_made_changed_and_followed() {
     let Some(python) = tool("RIVERMERE_PYTHON") else { return };
-    let mut server = Command::new(python).args(["-c", UNITY]).stdout(Stdio::piped()).spawn().unwrap();
+    let server = Command::new(python).args(["-c", UNITY]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut server = Ended(server);
     let mut port = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut port).unwrap();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut port).unwrap();
     let base = format!("unity+http://127.0.0.1:{}", port.trim());
     let folder = tempfile::tempdir().unwrap();
     write_project(folder.path(), "CREATE TABLE orders (id INT);");
@@ -528,6 +552,14 @@ async fn delta_tables_of_unity_catalog_are_made_changed_and_followed() {
     let error = refused(&assembly, &format!("SELECT * FROM delta('{place}')"));
     assert!(error.contains("UNAUTHENTICATED") && !error.contains("hunter"), "{error}");
     stop(assembly).await;
-    server.kill().unwrap();
-    server.wait().unwrap();
+}
+
+/// A process that ends with the test.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }

@@ -2,7 +2,7 @@
 //! loses what was not synced; the next start must find every acknowledged record once, and views and tables that agree.
 
 use crate::harness::{
-    assert_views_equal_batch, eventually, flush, get, progress, settings, sorted, sql, within, write_project,
+    PATIENCE, assert_views_equal_batch, eventually, flush, get, progress, settings, sorted, sql, within, write_project,
 };
 use rivermere::{Assembly, Project};
 use rivermere_base::{CrashPoint, TopicName};
@@ -61,9 +61,19 @@ pub(crate) async fn produce_until_crash(assembly: &Assembly, world: &World, from
         let batch = encode(&records, Compression::None).unwrap();
         let topic = TopicName::new("moves").unwrap();
         let produced = client.produce(&topic, rivermere_base::PartitionId(0), batch);
-        match tokio::time::timeout(std::time::Duration::from_secs(5), produced).await {
-            Ok(Ok(_)) => acknowledged += 2,
-            _ => break,
+        // Nobody answers any more after a crash.
+        let crashed = async {
+            while !world.disk.is_crashed() {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        };
+        tokio::select! {
+            produced = tokio::time::timeout(PATIENCE, produced) => match produced {
+                Ok(Ok(_)) => acknowledged += 2,
+                _ => break,
+            },
+            () = crashed => break,
         }
         if world.disk.is_crashed() {
             break;

@@ -274,6 +274,7 @@ other.append(row("snake", 2))
 stock.refresh()
 stock.delete("item = 'tea'")
 stock.upsert(row("snake", 40), join_cols=["item"])
+stock.manage_snapshots().create_tag(stock.current_snapshot().snapshot_id, "audit").commit()
 with stock.update_schema() as update:
     update.rename_column("n", "pieces")
 # Tables are made, at once and by a transaction, and dropped.
@@ -380,7 +381,9 @@ async fn python_finds_tables_in_our_catalog_and_commits_through_it() {
         start(folder.path(), &folder.path().join("data")).await.unwrap_or_else(|problem| panic!("{problem}"));
     ok(&assembly, "INSERT INTO stock VALUES ('tea', 3, 'A'), ('salt', 5, 'A')");
     eventually("the view", || {
-        (ok(&assembly, "SELECT * FROM totals") == json!([{"place": "A", "rows": 2}])).then_some(())
+        // In its table, too, which Python looks for.
+        let stored = sql(&assembly, "SELECT * FROM iceberg('lake/totals')").ok()?;
+        (stored == json!([{"place": "A", "rows": 2}])).then_some(())
     })
     .await;
     let uri = format!("{}/iceberg", assembly.addresses().http.unwrap());
@@ -399,6 +402,15 @@ async fn python_finds_tables_in_our_catalog_and_commits_through_it() {
         (sorted(&ok(&assembly, "SELECT * FROM totals")) == sorted(&totals)).then_some(())
     })
     .await;
+    // By the name that Python gave a snapshot, under the names that columns had then.
+    ok(&assembly, "INSERT INTO stock VALUES ('later', 1, 'L')");
+    for tagged in ["stock VERSION AS OF 'audit'", "iceberg('lake/stock', version => 'audit')"] {
+        assert_eq!(ok(&assembly, &format!("SELECT SUM(n) AS n FROM {tagged}")), json!([{"n": 46}]), "{tagged}");
+    }
+    let error = refused(&assembly, "SELECT * FROM stock VERSION AS OF 'audits'");
+    assert!(error.contains("RM-5021") && error.contains("audit, main"), "{error}");
+    assert!(refused(&assembly, "SELECT * FROM other VERSION AS OF 'audit'").contains("RM-5021"));
+    ok(&assembly, "RESTORE TABLE stock TO VERSION AS OF 'audit'");
     // Ours again, over Python's; also in the tables that Python made, before a restart and after it.
     assert!(said.contains("OWNER python"), "{said}");
     ok(&assembly, "INSERT INTO staged VALUES (4, TIMESTAMP '2026-01-01 00:00:00', ['b', 'c'])");

@@ -1,9 +1,9 @@
 //! Lake tables read by an implementation that is not ours: the `deltalake` package of Python.
 
+use crate::harness::PATIENCE;
 use crate::process::{Process, run, tool};
 use serde_json::Value;
 use std::process::Command;
-use std::time::Duration;
 
 /// Compares tables with the views that they store: `URL (VIEW FOLDER)...`
 const SCRIPT: &str = r#"
@@ -60,6 +60,6 @@ pub fn assert_tables_equal_views(process: &Process, status: &Value) {
     for sink in status["sinks"].as_array().unwrap() {
         command.arg(sink["view"].as_str().unwrap()).arg(sink["location"].as_str().unwrap());
     }
-    let (status, text) = run(&mut command, Duration::from_secs(60));
+    let (status, text) = run(&mut command, 2 * PATIENCE);
     assert!(status.success(), "{text}");
 }

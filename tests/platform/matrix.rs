@@ -115,10 +115,18 @@ impl Ground {
             Some(moto) => Peer::start("moto", Path::new(&moto)),
             None => Peer::start("versitygw", &tool("RIVERMERE_VERSITYGW")?),
         };
+        Some(Self::of_s3("S3", peer))
+    }
+
+    fn of_s3(name: &'static str, peer: Peer) -> Self {
         let told = |name: &str| peer.told(name).to_string();
         let (endpoint, id, secret) = (told("endpoint"), told("access_key_id"), told("secret_access_key"));
         let options = [("endpoint", &*endpoint), ("access_key_id", &*id), ("secret_access_key", &*secret)];
-        Some(Self::of("S3", peer, "s3://lake/matrix", &options))
+        Self::of(name, peer, "s3://lake/matrix", &options)
+    }
+
+    fn minio() -> Option<Self> {
+        Some(Self::of_s3("MinIO", Peer::start("minio", &tool("RIVERMERE_MINIO")?)))
     }
 
     fn azure() -> Option<Self> {
@@ -486,6 +494,13 @@ async fn tables_do_everything_on_the_disk() {
 async fn tables_do_everything_on_s3() {
     let Some(ground) = Ground::s3() else { return };
     everything(&ground).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "part of the full run"]
+async fn tables_do_everything_on_minio() {
+    let Some(minio) = Ground::minio() else { return };
+    everything(&minio).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,13 +1,14 @@
 //! The lake in a storage: a view is stored on S3, read back by us through `delta('s3://…')`, and by Python.
 
-use crate::harness::{assert_views_equal_batch, eventually, get, produce, sorted, sql, start, stop, write_project};
+use crate::harness::{
+    PATIENCE, assert_views_equal_batch, eventually, get, produce, sorted, sql, start, stop, write_project,
+};
 use crate::peer::{Peer, tool};
 use crate::process::run;
 use rivermere::Assembly;
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 const PROJECT: &str = "
 CREATE TABLE orders (customer TEXT NOT NULL, amount BIGINT);
@@ -127,7 +128,7 @@ async fn views_stored_on_s3_are_read_back_by_us_and_by_python() {
     let mut command = Command::new(python);
     command.args(["-c", READ, peer.told("endpoint"), peer.told("access_key_id"), peer.told("secret_access_key")]);
     command.args(tables.map(|(_, url)| url));
-    let (status, text) = run(&mut command, Duration::from_secs(60));
+    let (status, text) = run(&mut command, PATIENCE);
     assert!(status.success(), "{text}");
     for (line, served) in text.lines().filter(|line| line.starts_with('[')).zip(&served) {
         assert_eq!(&sorted(&serde_json::from_str(line).unwrap()), served);

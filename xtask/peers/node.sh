@@ -43,4 +43,6 @@ listens() {
     alive "$1"
     sleep 0.1
   done
+  # And not somebody else, who took the port while it started.
+  alive "$1"
 }

@@ -16,6 +16,7 @@ usage: cargo xtask peers NAME [PORT] [FOLDER]
 
   kafka      Apache Kafka, one node on loopback (Java 17, about 330 MB of memory)
   versitygw  S3 over a folder (Go, about 40 MB of memory)
+  minio      S3 over a folder, a second one (Go, about 105 MB of memory; some minutes to build)
   moto       AWS emulated, any signature accepted (Python, about 50 MB of memory)
   hdfs       HDFS of Apache Hadoop, a name node and a data node (Java 17, about 450 MB of memory)
   oci        OCI Object Storage in memory (Python, about 60 MB of memory)
@@ -42,6 +43,14 @@ const PEERS: &[Peer] = &[
         name: "versitygw",
         install: |installed, _| {
             install::go_program(installed, "github.com/versity/versitygw/cmd/versitygw@v1.8.0", "versitygw")
+        },
+    },
+    Peer {
+        name: "minio",
+        // Its releases have names that Go does not take for versions.
+        install: |installed, _| {
+            let package = "github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c";
+            install::go_program(installed, package, "minio")
         },
     },
     Peer {
@@ -91,14 +100,16 @@ pub fn install_storages(cache: &Path) -> Result<Vec<(String, PathBuf)>, String> 
     install_some(cache, [s3].into_iter().chain(others))
 }
 
-/// Engines that read and write our tables beside us, with the variables that name them. Large, so only for whole runs.
+/// Engines that read and write our tables beside us, and a second S3, with the variables that name them. Large, or long to build: only
+/// for whole runs.
 pub fn install_engines(cache: &Path) -> Result<Vec<(String, PathBuf)>, String> {
     let engines = [
         ("RIVERMERE_SPARK", "spark"),
         ("RIVERMERE_SPARK_HUDI", "spark-hudi"),
         ("RIVERMERE_ICEBERG_REST", "iceberg-rest"),
     ];
-    install_some(cache, engines)
+    let minio = checkout::find_program(&["go"]).map(|_| ("RIVERMERE_MINIO", "minio"));
+    install_some(cache, engines.into_iter().chain(minio))
 }
 
 fn install_some(

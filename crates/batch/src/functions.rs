@@ -13,10 +13,12 @@ use std::fmt;
 use std::sync::Arc;
 
 /// Which state of a table is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum At {
     Newest,
     Version(i64),
+    /// A branch or a tag.
+    Named(String),
     /// The newest version of that time, milliseconds since 1970-01-01 UTC.
     TimeMs(i64),
 }
@@ -72,14 +74,24 @@ fn place_arguments(function: &str, args: &[Expr]) -> Result<(String, At)> {
     let (first, second) = match args {
         [first] => (first, None),
         [first, second] => (first, Some(second)),
-        [first, name, second] if matches!(text(name).as_deref(), Some("version" | "timestamp")) => {
-            (first, Some(second))
+        [first, name, second] if text(name).as_deref() == Some("timestamp") => (first, Some(second)),
+        [first, name, second] if text(name).as_deref() == Some("version") => {
+            let Some(version) = text(second) else {
+                return Ok((text(first).ok_or_else(wrong)?, state_or(second, wrong)?));
+            };
+            // Other engines write numbers as texts, too.
+            let at = version.parse().map_or_else(|_| At::Named(version), At::Version);
+            return Ok((text(first).ok_or_else(wrong)?, at));
         }
         _ => return Err(wrong()),
     };
     let place = text(first).ok_or_else(wrong)?;
-    let at = second.map_or(Ok(Some(At::Newest)), state)?.ok_or_else(wrong)?;
+    let at = second.map_or(Ok(At::Newest), |second| state_or(second, wrong))?;
     Ok((place, at))
+}
+
+fn state_or(expr: &Expr, wrong: impl FnOnce() -> DataFusionError) -> Result<At> {
+    state(expr)?.ok_or_else(wrong)
 }
 
 /// `table_changes('table or place', from)`, and to where in a third argument.

@@ -134,6 +134,11 @@ impl Table for DeltaTable {
         })
     }
 
+    async fn version_named(&self, name: &str) -> Result<i64, TableError> {
+        let location = self.handle().location.to_string();
+        Err(TableError::MissingName { location, name: name.to_owned(), known: String::new() })
+    }
+
     async fn history(&self, limit: usize) -> Result<Vec<TableVersion>, TableError> {
         let newest = self.newest().await?.version();
         history(&self.handle, newest, limit).await

@@ -137,6 +137,11 @@ impl Table for HudiTable {
         })
     }
 
+    async fn version_named(&self, name: &str) -> Result<i64, TableError> {
+        let location = self.place.location.to_string();
+        Err(TableError::MissingName { location, name: name.to_owned(), known: String::new() })
+    }
+
     async fn history(&self, limit: usize) -> Result<Vec<TableVersion>, TableError> {
         let found = self.place.newest().await?;
         let mut versions = vec![];

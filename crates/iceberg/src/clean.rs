@@ -79,7 +79,7 @@ pub(crate) async fn clean(
     }
     let least = usize::try_from(property(found, MIN_KEPT)).unwrap_or(1).max(1);
     let mut pinned: HashSet<i64> =
-        found.metadata.pinned.iter().copied().chain(line.iter().take(least).copied()).collect();
+        found.metadata.refs.values().copied().chain(line.iter().take(least).copied()).collect();
     pinned.extend(
         table
             .snapshots()
@@ -161,7 +161,7 @@ async fn stray(
     let mut listed = place.location.store().list(Some(folder));
     while let Some(file) = listed.try_next().await.map_err(failed)? {
         let number = file.location.filename().and_then(number_of);
-        let is_old = number.is_some_and(|number| number < last_metadata && file.location == place.file(number));
+        let is_old = number.is_some_and(|number| number < last_metadata && place.is_metadata(&file.location, number));
         let below = |folder: &str| file.location.prefix_matches(&place.folder.clone().join(folder));
         let is_ours = below("data") || below("metadata");
         let is_part = number.is_none() && file.location.filename() != Some("version-hint.text");

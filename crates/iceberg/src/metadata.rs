@@ -7,7 +7,7 @@ use flate2::read::GzDecoder;
 use iceberg::spec::{MAIN_BRANCH, SnapshotReference, SnapshotRetention, TableMetadata};
 use rivermere_table::TableError;
 use serde_json::{Map, Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read as _;
 use std::sync::Arc;
 
@@ -20,8 +20,8 @@ pub(crate) struct Metadata {
     pub(crate) table: Arc<TableMetadata>,
     /// Manifests of snapshots that have no list of them (v1), by the snapshot.
     pub(crate) manifests: Arc<HashMap<i64, Vec<String>>>,
-    /// Snapshots that branches and tags name.
-    pub(crate) pinned: Arc<Vec<i64>>,
+    /// Branches and tags, with the snapshots that they name.
+    pub(crate) refs: Arc<BTreeMap<String, i64>>,
     /// How long snapshots of the main branch are kept.
     pub(crate) retention: SnapshotRetention,
 }
@@ -77,7 +77,7 @@ pub(crate) fn read(bytes: &[u8], location: &str, file: &str) -> Result<Metadata,
     }
     let manifests = completed(object);
     let refs = object.get("refs").and_then(Value::as_object).into_iter().flatten();
-    let pinned = refs.filter_map(|(_, to)| to.get("snapshot-id")?.as_i64()).collect();
+    let refs = refs.filter_map(|(name, to)| Some((name.clone(), to.get("snapshot-id")?.as_i64()?))).collect();
     let main = object.get("refs").and_then(|refs| refs.get(MAIN_BRANCH)).cloned();
     let main = main.and_then(|main| serde_json::from_value::<SnapshotReference>(main).ok());
     let retention = main.map_or(
@@ -85,7 +85,7 @@ pub(crate) fn read(bytes: &[u8], location: &str, file: &str) -> Result<Metadata,
         |main| main.retention,
     );
     let table = serde_json::from_value(value).map_err(|error| damaged(error.to_string()))?;
-    Ok(Metadata { table: Arc::new(table), manifests: Arc::new(manifests), pinned: Arc::new(pinned), retention })
+    Ok(Metadata { table: Arc::new(table), manifests: Arc::new(manifests), refs: Arc::new(refs), retention })
 }
 
 /// The first type in a schema that the library does not know.

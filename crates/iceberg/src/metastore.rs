@@ -4,11 +4,12 @@
 //! of the one that it was made over, unless another name did so meanwhile.
 
 use crate::place::{Found, Place};
+use crate::produce::Outcome;
 use crate::types::columns;
 use iceberg::spec::TableMetadata;
 use object_store::path::Path;
 use object_store::{ObjectStoreExt as _, PutMode, PutOptions};
-use rivermere_store::{Described, MetastoreTable, NewTable};
+use rivermere_store::{Described, Exchanged, MetastoreTable, NewTable};
 use rivermere_table::{TableError, metastore_columns};
 
 const ASKING: &str = "asking the catalog";
@@ -33,24 +34,50 @@ pub(crate) async fn described(table: &MetastoreTable) -> Result<Described, Table
     }
 }
 
-/// Puts metadata that follows `found`; whether it is the newest now.
+/// Puts metadata that follows `found`, unless the table is another one by now.
 pub(crate) async fn commit(
     place: &Place,
     table: &MetastoreTable,
     found: &Found,
     next: &TableMetadata,
-) -> Result<Option<Described>, TableError> {
+) -> Result<Outcome, TableError> {
     let failed = |error| TableError::storage(ASKING, place.location.to_string(), error);
-    let Some(base) = &found.described else { return Ok(None) };
+    let Some(base) = &found.described else { return Ok(Outcome::Lost) };
     let (file, name) = put(place, found.number + 1, next).await?;
-    if table.exchange(base, &name, &metastore_columns(&columns(next.current_schema()))).await.map_err(failed)? {
-        return described(table).await.map(Some);
+    let exchanged = table.exchange(base, &name, &metastore_columns(&columns(next.current_schema()))).await;
+    match exchanged {
+        Ok(Exchanged::Done) => place.newest().await.map(Outcome::Committed),
+        Ok(Exchanged::Not) => {
+            discard(place, &file).await;
+            Ok(Outcome::Lost)
+        }
+        Ok(Exchanged::Unclear) => {
+            let newest = place.newest().await?;
+            let log = newest.metadata.table.metadata_log();
+            let is_in = newest.name_in_catalog() == name || log.iter().any(|entry| entry.metadata_file == name);
+            match is_in {
+                true => Ok(Outcome::Committed(newest)),
+                // Its file stays: the change may be under way still.
+                false if newest.name_in_catalog() == found.name_in_catalog() => Err(TableError::storage(
+                    ASKING,
+                    place.location.to_string(),
+                    "it has given no answer to a commit, which may be made still",
+                )),
+                false => Ok(Outcome::Lost),
+            }
+        }
+        Err(error) => {
+            discard(place, &file).await;
+            Err(failed(error))
+        }
     }
-    // Nobody knows of it.
-    if let Err(error) = place.location.store().delete(&file).await {
+}
+
+/// Removes metadata that nobody knows of.
+async fn discard(place: &Place, file: &Path) {
+    if let Err(error) = place.location.store().delete(file).await {
         tracing::debug!(location = %place.location, %error, "metadata that was not taken was left");
     }
-    Ok(None)
 }
 
 /// Makes the metastore know a new table; `false` when it knows another one of that name.

@@ -7,7 +7,7 @@
 use crate::metadata::{self, Metadata};
 use crate::metastore;
 use crate::paths::Paths;
-use crate::rest::{Entry, Loaded};
+use crate::rest::{Entry, Loaded, Locate};
 use chrono::{DateTime, Utc};
 use futures::TryStreamExt as _;
 use object_store::path::Path;
@@ -115,10 +115,25 @@ impl Place {
             *newest = Some(found.clone());
             return Ok(found);
         }
-        let file = Paths::new(&self.location, &self.folder, &described.location).find(&name)?;
+        let theirs = newest.as_ref().map_or("", |known| known.metadata.table.location());
+        let file = Paths::new(&self.location, &self.folder, theirs).find(&name)?;
         let read = async { self.location.store().get(&file).await?.bytes().await };
         let bytes = read.await.map_err(|error| self.failed(error))?;
         self.take(&mut newest, name, &bytes, Some(Arc::new(described)))
+    }
+
+    /// The table of a metastore: its folder is where its metadata says, wherever the metastore's entry has it.
+    pub(crate) async fn of_metastore(table: MetastoreTable, locate: &Locate) -> Result<Self, TableError> {
+        let described = metastore::described(&table).await?;
+        let name = described.metadata.clone().unwrap_or_default();
+        let file = locate(&name)?;
+        let failed = |error: Error| TableError::storage(LOOKING, table.to_string(), error);
+        let read = async { file.store().get(file.path()).await?.bytes().await };
+        let bytes = read.await.map_err(failed)?;
+        let metadata = metadata::read(&bytes, &table.to_string(), &name)?;
+        let place = Self::of_catalog(locate(metadata.table.location())?, Keeper::Metastore(table));
+        place.take(&mut *place.newest.lock().await, name, &bytes, Some(Arc::new(described)))?;
+        Ok(place)
     }
 
     fn take(
@@ -205,6 +220,19 @@ impl Place {
         let found = Arc::new(Found { number, file, metadata, written, described: None });
         *newest = Some(found.clone());
         Ok(found)
+    }
+
+    /// Whether a file is metadata of a number of this table's: of those that it once had, or that was not taken.
+    pub(crate) fn is_metadata(&self, file: &Path, number: u64) -> bool {
+        match &self.catalog {
+            None => *file == self.file(number),
+            // Of a REST catalog's, that catalog removes it.
+            Some(Keeper::Rest(_)) => false,
+            Some(Keeper::Metastore(_)) => {
+                let folder = self.folder.clone().join(FOLDER);
+                file.prefix_matches(&folder) && file.filename().is_some_and(|name| !name.starts_with('v'))
+            }
+        }
     }
 
     /// Why nothing is written to the table, if so.

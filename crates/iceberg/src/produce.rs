@@ -117,10 +117,7 @@ pub(crate) async fn publish(place: &Place, found: &Found, updates: Vec<TableUpda
     }
     let next = builder.build().map_err(failed)?.metadata;
     if let Some(Keeper::Metastore(table)) = place.catalog() {
-        return match metastore::commit(place, table, found, &next).await? {
-            Some(described) => Ok(Outcome::Committed(place.pointed(described).await?)),
-            None => Ok(Outcome::Lost),
-        };
+        return metastore::commit(place, table, found, &next).await;
     }
     put(place, found.number + 1, &next).await
 }

@@ -2,7 +2,6 @@
 
 use crate::feed;
 use crate::files::{Manifests, Planned};
-use crate::metastore;
 use crate::place::{Found, Keeper, Place};
 use crate::reading::Reading;
 use crate::rest::{Entry, Loaded, Locate};
@@ -79,9 +78,7 @@ impl IcebergTable {
                 Self::loaded(entry, loaded, locate).await
             }
             InCatalog::Metastore(table) => {
-                let described = metastore::described(&table).await?;
-                let place = Place::of_catalog(locate(&described.location)?, Keeper::Metastore(table));
-                place.pointed(described).await?;
+                let place = Place::of_metastore(table, locate).await?;
                 Ok(Self { place, manifests: Manifests::default() })
             }
         }
@@ -191,6 +188,17 @@ impl Table for IcebergTable {
         Err(TableError::MissingTime {
             location: self.place.location.to_string(),
             oldest: oldest.map_or("an unknown time".into(), |time| time.format("%Y-%m-%d %H:%M:%S%.3f").to_string()),
+        })
+    }
+
+    async fn version_named(&self, name: &str) -> Result<i64, TableError> {
+        let found = self.place.newest().await?;
+        let table = &found.metadata.table;
+        let named = found.metadata.refs.get(name).and_then(|id| table.snapshot_by_id(*id));
+        named.map(|snapshot| number(snapshot)).ok_or_else(|| TableError::MissingName {
+            location: self.place.location.to_string(),
+            name: name.to_owned(),
+            known: found.metadata.refs.keys().cloned().collect::<Vec<_>>().join(", "),
         })
     }
 

@@ -33,6 +33,6 @@ pub use local::LocalDisk;
 pub use lock::{Lock, LockError};
 pub use object::DiskStore;
 pub use storage::{
-    Answer, CatalogService, CatalogTable, Described, Environment, InCatalog, MetastoreColumn, MetastoreTable, NewTable,
-    NoAnswer, Scheme, Storage, StorageError, StorageOptions, Storages, encoded, message,
+    Answer, CatalogService, CatalogTable, Described, Environment, Exchanged, InCatalog, MetastoreColumn,
+    MetastoreTable, NewTable, NoAnswer, Scheme, Storage, StorageError, StorageOptions, Storages, encoded, message,
 };

@@ -1,4 +1,4 @@
-//! S3, as versitygw speaks it; as moto does where there is no Go to build versitygw with.
+//! S3, as versitygw speaks it, and MinIO; as moto does where there is no Go to build versitygw with.
 
 use crate::contract::{Promises, assert_contract, assert_refused};
 use crate::opened::{doors, open};
@@ -19,6 +19,17 @@ fn service() -> Option<(Peer, bool)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn s3_keeps_the_contract() {
     let Some((peer, checks_signatures)) = service() else { return };
+    keeps_the_contract(&peer, checks_signatures).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "part of the full run"]
+async fn minio_keeps_the_contract() {
+    let Some(minio) = tool("RIVERMERE_MINIO") else { return };
+    keeps_the_contract(&Peer::start("minio", &minio), true).await;
+}
+
+async fn keeps_the_contract(peer: &Peer, checks_signatures: bool) {
     let endpoint = peer.told("endpoint");
     let (id, secret) = (peer.told("access_key_id"), peer.told("secret_access_key"));
     let options = [("endpoint", endpoint), ("access_key_id", id), ("secret_access_key", secret)];

@@ -217,6 +217,12 @@ pub trait Table: Send + Sync {
     /// [`TableError::MissingTime`] when the oldest version that the table remembers is newer.
     async fn version_at(&self, time_ms: i64) -> Result<i64, TableError>;
 
+    /// The version that a branch or a tag names.
+    ///
+    /// # Errors
+    /// [`TableError::MissingName`] when there is none of that name, as there never is in formats that have no names for versions.
+    async fn version_named(&self, name: &str) -> Result<i64, TableError>;
+
     /// The newest `limit` versions that the table still remembers.
     async fn history(&self, limit: usize) -> Result<Vec<TableVersion>, TableError>;
 

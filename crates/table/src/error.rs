@@ -62,6 +62,17 @@ pub enum TableError {
     #[error("RM-5013: {what} cannot be stored in the table at '{location}': {source}")]
     Value { what: String, location: String, source: arrow::error::ArrowError },
 
+    #[error(
+        "RM-5021: the table at '{location}' has no version named '{name}'{}",
+        if known.is_empty() { ": its versions have numbers".to_owned() } else { format!(", but {known}") }
+    )]
+    MissingName {
+        location: String,
+        name: String,
+        /// The names that there are.
+        known: String,
+    },
+
     #[error("RM-5014: there is no table at '{location}'")]
     Missing { location: String },
 

@@ -74,14 +74,17 @@ impl Lake {
     pub(super) fn is_same(&self, one: &str, other: &str) -> bool {
         let place = |path: &str| {
             let whole = self.whole(path.strip_prefix("file://").unwrap_or(path));
-            whole.trim_end_matches('/').to_owned()
+            self.storages.catalog_name(&whole).unwrap_or_else(|| whole.trim_end_matches('/').to_owned())
         };
         place(one) == place(other)
     }
 
     /// Whether two texts may name the same place, by whatever scheme and host: what must be spared rather too often.
     pub(super) fn may_be_same(&self, one: &str, other: &str) -> bool {
+        let is_in_catalog = |path: &str| self.storages.catalog_name(path).is_some();
         match (self.place(one), self.place(other)) {
+            // Where a catalog has a table, it alone knows.
+            _ if is_in_catalog(one) || is_in_catalog(other) => true,
             (Ok(Place::Storage(one)), Ok(Place::Storage(other))) => {
                 one.scheme() == other.scheme() && one.path() == other.path()
             }
@@ -182,10 +185,14 @@ impl Lake {
             metadata: None,
             columns: metastore_columns(schema),
         };
-        match table.register(&new).await.map_err(failed)? {
+        if table.register(&new).await.map_err(failed)? {
+            return Ok(());
+        }
+        // Somebody else did it, or an attempt whose answer was lost.
+        let there = table.described().await.map_err(failed)?;
+        match there.is_some_and(|there| there.location == new.location.trim_end_matches('/')) {
             true => Ok(()),
-            // Somebody else did it, or an attempt whose answer was lost.
-            false => self.described(table, format).await.map(drop),
+            false => Err(TableError::Conflict { location: table.to_string(), attempts: 1 }),
         }
     }
 
@@ -218,13 +225,6 @@ impl Lake {
         Box::new(move |view, sink_id, since| {
             let lake = lake.clone();
             Box::pin(async move {
-                let refused = |error: StorageError| match error {
-                    // Nothing that the next try would cure.
-                    StorageError::NotAtomic { .. } | StorageError::Address { .. } => {
-                        TableError::UnfitStorage { location: lake.shown(&view), reason: error.to_string() }
-                    }
-                    error => TableError::storage("opening the storage", lake.shown(&view), error),
-                };
                 let mode = match (view.plan.properties.append_only, view.key()) {
                     (true, _) => SinkMode::Append,
                     (false, key) => SinkMode::Merge { key: key.unwrap_or_default() },
@@ -244,16 +244,31 @@ impl Lake {
                     }
                     None => {}
                 }
-                let place = lake.place(&path).map_err(refused)?;
-                if let Place::Storage(storage) = &place
-                    && storage.scheme() != Scheme::File
-                {
-                    // Before the first commit: where it does not hold, a second writer's commit would be lost.
-                    storage.prove_create_only(lake.doors.rng.as_ref()).await.map_err(refused)?;
-                }
-                sink(format, lake.location(place), spec).await
+                let location = lake.proven(&path).await?;
+                sink(format, location, spec).await
             })
         })
+    }
+
+    /// A place where a table can be written: two commits at a time are told apart.
+    async fn proven(&self, path: &str) -> Result<Location, TableError> {
+        let refused = |error: StorageError| match error {
+            // Nothing that the next try would cure.
+            StorageError::NotAtomic { .. } | StorageError::Address { .. } => {
+                TableError::UnfitStorage { location: self.whole(path), reason: error.to_string() }
+            }
+            error => TableError::storage("opening the storage", self.whole(path), error),
+        };
+        // As Java writes a file's URL.
+        let path = path.strip_prefix("file:").filter(|rest| !rest.starts_with("//")).unwrap_or(path);
+        let place = self.place(path).map_err(refused)?;
+        if let Place::Storage(storage) = &place
+            && storage.scheme() != Scheme::File
+        {
+            // Before the first commit: where it does not hold, a second writer's commit would be lost.
+            storage.prove_create_only(self.doors.rng.as_ref()).await.map_err(refused)?;
+        }
+        Ok(self.location(place))
     }
 
     /// The sink of a table that a metastore says the place of. A new one is told of when it is there.
@@ -264,10 +279,23 @@ impl Lake {
         spec: SinkSpec,
     ) -> Result<Arc<dyn TableSink>, TableError> {
         if let Some(location) = self.described(table, format).await? {
-            return sink(format, location, spec).await;
+            // What is there under the name may be anything: nothing is made in its folder.
+            let shown = location.to_string();
+            return match opened(format, location.clone()).await {
+                Err(TableError::Missing { .. }) => Err(TableError::UnfitStorage {
+                    location: table.to_string(),
+                    reason: format!(
+                        "the catalog has a table of that name at '{shown}', which is no {} table",
+                        format.name()
+                    ),
+                }),
+                Err(error) => Err(error),
+                Ok(_) => sink(format, location, spec).await,
+            };
         }
         let failed = |error: NoAnswer| TableError::storage("asking the catalog", table.to_string(), error);
-        let location = self.locate()(&table.new_location().await.map_err(failed)?)?;
+        let place = table.new_location().await.map_err(failed)?;
+        let location = self.proven(&place).await?;
         let schema = spec.schema.clone();
         let opened = sink(format, location, spec).await?;
         self.register(table, format, &schema).await?;
@@ -338,11 +366,7 @@ impl Lake {
             Some(table) => return Ok(Arc::new(IcebergTable::open_in(table, &*self.locate()).await?)),
             None => self.location_of(&place.location)?,
         };
-        Ok(match place.format {
-            LakeFormat::Delta => Arc::new(DeltaTable::open(location).await?),
-            LakeFormat::Iceberg => Arc::new(IcebergTable::open(location).await?),
-            LakeFormat::Hudi => Arc::new(HudiTable::open(location).await?),
-        })
+        opened(place.format, location).await
     }
 
     /// An Iceberg table, for its catalog.
@@ -421,6 +445,7 @@ impl Lake {
                 let version = match at {
                     At::Newest => None,
                     At::Version(version) => Some(version),
+                    At::Named(name) => Some(table.version_named(&name).await.map_err(|error| error.to_string())?),
                     At::TimeMs(time) => Some(table.version_at(time).await.map_err(|error| error.to_string())?),
                 };
                 table.scan(version).await.map_err(|error| error.to_string())
@@ -428,6 +453,14 @@ impl Lake {
             on(runtime.as_ref(), opened)
         })
     }
+}
+
+async fn opened(format: LakeFormat, location: Location) -> Result<Arc<dyn EditableTable>, TableError> {
+    Ok(match format {
+        LakeFormat::Delta => Arc::new(DeltaTable::open(location).await?),
+        LakeFormat::Iceberg => Arc::new(IcebergTable::open(location).await?),
+        LakeFormat::Hudi => Arc::new(HudiTable::open(location).await?),
+    })
 }
 
 async fn sink(format: LakeFormat, location: Location, spec: SinkSpec) -> Result<Arc<dyn TableSink>, TableError> {

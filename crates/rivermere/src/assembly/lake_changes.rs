@@ -94,6 +94,7 @@ async fn version(table: &dyn EditableTable, at: At, newest: i64) -> Result<i64, 
     match at {
         At::Newest => Ok(newest),
         At::Version(version) => Ok(version),
+        At::Named(name) => table.version_named(&name).await.map_err(|error| error.to_string()),
         At::TimeMs(time) => table.version_at(time).await.map_err(|error| error.to_string()),
     }
 }

@@ -438,6 +438,7 @@ fn quoted(name: &str) -> String {
 async fn version(table: &dyn EditableTable, to: &AsOf) -> Result<i64, SqlProblem> {
     match to {
         AsOf::Version(version) => Ok(*version),
+        AsOf::Named(name) => table.version_named(name).await.map_err(told),
         AsOf::Timestamp(text) => {
             table.version_at(timestamp_us(text).map_err(problem)?.div_euclid(1_000)).await.map_err(told)
         }

@@ -2,6 +2,7 @@
 
 use super::script::Parsed;
 use super::statements::{Failure, Reader, normalise};
+use super::versions;
 use crate::catalog::{ExternalTable, LakeFormat, LakePlace};
 use crate::error::SqlError;
 use crate::plan::column_schema;
@@ -55,6 +56,8 @@ pub enum LakeVerb {
 /// Which state of a table is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AsOf {
+    /// A branch or a tag.
+    Named(String),
     Version(i64),
     /// A timestamp as it was written: the newest version that was committed until then.
     Timestamp(String),
@@ -394,7 +397,13 @@ impl Reader<'_> {
         self.parser.expect_keywords(&[Keyword::AS, Keyword::OF])?;
         Ok(Some(match version {
             true => AsOf::Version(i64::try_from(self.parser.parse_literal_uint()?).unwrap_or(i64::MAX)),
-            false => AsOf::Timestamp(self.parser.parse_literal_string()?),
+            false => {
+                let text = self.parser.parse_literal_string()?;
+                match versions::named(&text) {
+                    Some(name) => AsOf::Named(name.to_owned()),
+                    None => AsOf::Timestamp(text),
+                }
+            }
         }))
     }
 

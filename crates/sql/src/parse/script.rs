@@ -2,6 +2,7 @@
 
 use super::dialect::StreamDialect;
 use super::statements::{self, Statement};
+use super::versions;
 use crate::error::{Location, Source, SqlError};
 use datafusion::common::DataFusionError;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer, TokenizerError};
@@ -47,11 +48,12 @@ impl Script {
             let message = format!("{file} has {} bytes; at most {SCRIPT_LIMIT_BYTES} are read", text.len());
             return Err(SqlError::new(SqlError::SYNTAX, message));
         }
-        let tokens = Tokenizer::new(&StreamDialect, text).tokenize_with_location().map_err(
+        let mut tokens = Tokenizer::new(&StreamDialect, text).tokenize_with_location().map_err(
             |TokenizerError { message, location }| {
                 SqlError::new(SqlError::SYNTAX, message).at(source.location_at(location.line, location.column))
             },
         )?;
+        versions::mark_names(&mut tokens);
         let mut statements = Vec::new();
         for tokens in tokens.split(|token| token.token == Token::SemiColon) {
             let Some((first, last)) = ends(tokens) else { continue };

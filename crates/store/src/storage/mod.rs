@@ -35,7 +35,7 @@ pub use asking::{Answer, NoAnswer};
 pub use catalog::{CatalogService, CatalogTable, message};
 pub use environment::Environment;
 pub use error::StorageError;
-pub use metastore::{Described, MetastoreColumn, MetastoreTable, NewTable};
+pub use metastore::{Described, Exchanged, MetastoreColumn, MetastoreTable, NewTable};
 pub use options::StorageOptions;
 pub use percent::encoded;
 pub use storages::{InCatalog, Storages};

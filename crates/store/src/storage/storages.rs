@@ -96,6 +96,16 @@ impl Storages {
         Ok(Some(InCatalog::Rest(CatalogTable { service, namespace, table, shown: url.to_owned() })))
     }
 
+    /// One text for all URLs that name the same table of a catalog; nothing for other places. Two that differ may be the same table
+    /// all the same, by two names of a host.
+    pub fn catalog_name(&self, url: &str) -> Option<String> {
+        if let Some(kind) = metastore::kind(url) {
+            return metastore::split(url, kind).ok().map(|named| named.normal(&self.environment));
+        }
+        let (base, namespace, table) = catalog::is_catalog(url).then(|| catalog::split(url).ok()).flatten()?;
+        Some(format!("{}/{}.{table}", base.to_ascii_lowercase(), namespace.join(".")))
+    }
+
     /// Which options are a URL's.
     fn given(&self, url: &str) -> Option<usize> {
         self.options.iter().position(|(beginning, _)| begins(url, beginning))

@@ -9,7 +9,7 @@ use super::super::endpoint;
 use super::super::error::StorageError;
 use super::super::options::{Limits, StorageOptions};
 use super::super::s3::{self, Identity};
-use super::{Described, MetastoreColumn, NewTable, State, Told, below_database, classes, parameters};
+use super::{Described, Exchanged, MetastoreColumn, NewTable, State, Told, below_database, classes, parameters};
 use super::{METADATA, METADATA_BEFORE, PATH};
 use http::Method;
 use object_store::aws::AwsAuthorizer;
@@ -92,9 +92,13 @@ impl Glue {
             body.insert("CatalogId".into(), json!(id));
         }
         let text = body.to_string();
+        let credentials = self.identity.credentials.get_credential().await;
+        let credentials = credentials.map_err(|error| NoAnswer(format!("no credentials for AWS Glue: {error}")))?;
+        // What signs takes it for a header as it stands.
+        if credentials.token.as_ref().is_some_and(|token| !token.bytes().all(|byte| byte.is_ascii_graphic())) {
+            return Err(NoAnswer("no credentials for AWS Glue: the session token is no text of one line".to_owned()));
+        }
         let once = || async {
-            let credentials = self.identity.credentials.get_credential().await;
-            let credentials = credentials.map_err(|error| NoAnswer(format!("no credentials for AWS Glue: {error}")))?;
             let request = http::Request::builder()
                 .method(Method::POST)
                 .uri(format!("{}/", self.endpoint))
@@ -117,13 +121,15 @@ impl Glue {
                 false => serde_json::from_slice(&answer.body).map(Ok).map_err(|error| NoAnswer(error.to_string())),
             };
         }
-        Ok(Err(Refused { operation: operation.to_owned(), kind: kind(&answer), message: message(&answer) }))
+        let is_failure = answer.status >= 500;
+        Ok(Err(Refused { operation: operation.to_owned(), kind: kind(&answer), message: message(&answer), is_failure }))
     }
 
-    pub(super) async fn described(&self, database: &str, table: &str) -> Result<Option<Described>, NoAnswer> {
+    pub(super) async fn described(&self, database: &str, name: &str) -> Result<Option<Described>, NoAnswer> {
+        let table = name;
         let answer = self.ask("GetTable", json!({ "DatabaseName": database, "Name": table }), true).await?;
         let table = match answer {
-            Ok(mut answer) => answer["Table"].take(),
+            Ok(mut answer) => answer.get_mut("Table").map(Value::take).unwrap_or_default(),
             Err(refused) if refused.is("EntityNotFoundException") => return Ok(None),
             Err(refused) => return Err(refused.into()),
         };
@@ -136,7 +142,7 @@ impl Glue {
             descriptor["InputFormat"].as_str(),
         );
         let version = table["VersionId"].as_str().map(str::to_owned);
-        Ok(Some(told.with(State::Glue { table, version })))
+        told.with(name, State::Glue { table, version }).map(Some)
     }
 
     pub(super) async fn exchange(
@@ -146,27 +152,44 @@ impl Glue {
         version: Option<&str>,
         metadata: &str,
         columns: &[MetastoreColumn],
-    ) -> Result<bool, NoAnswer> {
+    ) -> Result<Exchanged, NoAnswer> {
+        let Some(version) = version else {
+            return Err(NoAnswer(
+                "AWS Glue names no version of the table, without which two writers cannot be told apart".into(),
+            ));
+        };
         let known = table.as_object().into_iter().flatten().filter(|(name, _)| TABLE_INPUT.contains(&name.as_str()));
         let mut input: Map<String, Value> = known.map(|(name, value)| (name.clone(), value.clone())).collect();
         let parameters = input.entry("Parameters").or_insert_with(|| json!({}));
         parameters[METADATA_BEFORE] = parameters[METADATA].take();
         parameters[METADATA] = json!(metadata);
-        input.entry("StorageDescriptor").or_insert_with(|| json!({}))["Columns"] = told(columns);
-        let mut request = json!({ "DatabaseName": database, "TableInput": input, "SkipArchive": true });
-        if let Some(version) = version {
-            request["VersionId"] = json!(version);
-        }
-        match self.ask("UpdateTable", request, false).await? {
-            Ok(_) => Ok(true),
-            Err(refused)
+        let descriptor = input.entry("StorageDescriptor").or_insert_with(|| json!({}));
+        // What others have said of a column stays while it is the same.
+        let before = descriptor["Columns"].take();
+        let column = |column: &MetastoreColumn| {
+            let is_it =
+                |known: &&Value| known["Name"] == column.name.as_str() && known["Type"] == column.hive_type.as_str();
+            before.as_array().into_iter().flatten().find(is_it).cloned().unwrap_or_else(|| told_one(column))
+        };
+        descriptor["Columns"] = columns.iter().map(column).collect();
+        let request = json!({
+            "DatabaseName": database, "TableInput": input, "SkipArchive": true, "VersionId": version,
+        });
+        match self.ask("UpdateTable", request, false).await {
+            Ok(Ok(_)) => Ok(Exchanged::Done),
+            Ok(Err(refused))
                 if ["ConcurrentModificationException", "VersionMismatchException", "EntityNotFoundException"]
                     .iter()
                     .any(|kind| refused.is(kind)) =>
             {
-                Ok(false)
+                Ok(Exchanged::Not)
             }
-            Err(refused) => Err(refused.into()),
+            Ok(Err(refused)) if refused.is_failure => Ok(Exchanged::Unclear),
+            Ok(Err(refused)) => Err(refused.into()),
+            Err(error) => {
+                tracing::warn!(%error, "whether a commit was made is looked up");
+                Ok(Exchanged::Unclear)
+            }
         }
     }
 
@@ -220,6 +243,8 @@ struct Refused {
     operation: String,
     kind: String,
     message: String,
+    /// Of the service, which may have done it.
+    is_failure: bool,
 }
 
 impl Refused {
@@ -246,11 +271,19 @@ fn kind(answer: &Answer) -> String {
 }
 
 fn message(answer: &Answer) -> String {
+    // That tells what was signed, and so the headers.
+    if kind(answer).contains("Signature") {
+        return "the secret key is another one".to_owned();
+    }
     let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let text = ["message", "Message"].iter().find_map(|name| body[*name].as_str()).unwrap_or_default();
     text.chars().filter(|char| !char.is_control()).take(500).collect()
 }
 
 fn told(columns: &[MetastoreColumn]) -> Value {
-    columns.iter().map(|column| json!({ "Name": column.name, "Type": column.hive_type })).collect()
+    columns.iter().map(told_one).collect()
+}
+
+fn told_one(column: &MetastoreColumn) -> Value {
+    json!({ "Name": column.name, "Type": column.hive_type })
 }

@@ -9,7 +9,7 @@ use super::super::error::StorageError;
 use super::super::options::{Limits, StorageOptions};
 use super::super::retry::Patience;
 use super::thrift_value::{Called, Fields, Value, call};
-use super::{Described, MetastoreColumn, NewTable, State, Told, below_database, classes, parameters};
+use super::{Described, Exchanged, MetastoreColumn, NewTable, State, Told, below_database, classes, parameters};
 use super::{METADATA, METADATA_BEFORE, PATH};
 use parking_lot::Mutex;
 use rivermere_base::Doors;
@@ -20,13 +20,13 @@ use thrift::protocol::{TBinaryInputProtocol, TBinaryOutputProtocol};
 use thrift::transport::{TBufferedReadTransport, TBufferedWriteTransport};
 
 pub(super) const OPTIONS: &[&str] = &["user", "warehouse"];
-const DEFAULT_PORT: u16 = 9083;
+pub(super) const DEFAULT_PORT: u16 = 9083;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Looks at a lock that somebody else has, at growing distances: about a minute in all.
-const LOCK_LOOKS: u32 = 40;
+/// Looks at a lock that somebody else has, at growing distances: about twenty seconds in all.
+const LOCK_LOOKS: u32 = 14;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_LOCK_PAUSE: Duration = Duration::from_secs(2);
-/// The table's own word that its writers take no lock: they all rely on the condition.
+/// The table's own word that its writers need no lock: they all rely on the condition.
 const LOCK_ENABLED: &str = "engine.hive.lock-enabled";
 
 // `hive_metastore.thrift`.
@@ -67,6 +67,7 @@ type Reading = TBinaryInputProtocol<TBufferedReadTransport<TcpStream>>;
 type Writing = TBinaryOutputProtocol<TBufferedWriteTransport<TcpStream>>;
 
 /// A metastore.
+#[derive(Clone)]
 pub(in super::super) struct Hive {
     client: Arc<Client>,
     patience: Patience,
@@ -119,6 +120,22 @@ impl Client {
     }
 }
 
+/// Why a method returned nothing.
+enum Unanswered {
+    /// It may have been called, and may be called again.
+    Lost(NoAnswer),
+    /// The server has no such method, or failed in it.
+    Refused(NoAnswer),
+}
+
+impl From<Unanswered> for NoAnswer {
+    fn from(unanswered: Unanswered) -> Self {
+        match unanswered {
+            Unanswered::Lost(error) | Unanswered::Refused(error) => error,
+        }
+    }
+}
+
 /// What a method returned, or the number and the message of its exception.
 enum Returned {
     Value(Option<Value>),
@@ -154,12 +171,12 @@ impl Hive {
         })
     }
 
-    async fn once(&self, method: &'static str, arguments: &Fields) -> Result<Returned, NoAnswer> {
+    async fn once(&self, method: &'static str, arguments: &Fields) -> Result<Returned, Unanswered> {
         let (client, arguments) = (self.client.clone(), arguments.clone());
         let called = tokio::task::spawn_blocking(move || client.call(method, &arguments)).await;
-        let called = called.map_err(|error| NoAnswer(error.to_string()))??;
-        let refused = |message: String| NoAnswer(format!("Hive's metastore refuses {method}: {message}"));
-        let fields = called.map_err(refused)?;
+        let called = called.map_err(|error| Unanswered::Lost(NoAnswer(error.to_string())))?;
+        let fields = called.map_err(Unanswered::Lost)?;
+        let fields = fields.map_err(|message| Unanswered::Refused(Self::refused(method, &message)))?;
         let exception = (1..16).find_map(|id| fields.fields(id).map(|exception| (id, exception)));
         Ok(match exception {
             Some((id, exception)) => {
@@ -172,7 +189,8 @@ impl Hive {
 
     /// The same, again while there is no answer: of what only reads.
     async fn ask(&self, method: &'static str, arguments: &Fields) -> Result<Returned, NoAnswer> {
-        self.patience.repeat(|_| true, || self.once(method, arguments)).await
+        let is_lost = |error: &Unanswered| matches!(error, Unanswered::Lost(_));
+        Ok(self.patience.repeat(is_lost, || self.once(method, arguments)).await?)
     }
 
     fn refused(method: &str, message: &str) -> NoAnswer {
@@ -180,16 +198,18 @@ impl Hive {
     }
 
     pub(super) async fn described(&self, database: &str, name: &str) -> Result<Option<Described>, NoAnswer> {
-        // `get_table` is gone since Hive 4.0.1.
-        let method = "get_table_req";
-        let request = Fields::of([(1, Value::text(database)), (2, Value::text(name))]);
-        let answer = match self.ask(method, &Fields::of([(1, Value::Struct(request))])).await? {
+        let answer = self.ask(GET_TABLE, &get_table(database, name)).await?;
+        Self::understood(name, answer)
+    }
+
+    fn understood(name: &str, answer: Returned) -> Result<Option<Described>, NoAnswer> {
+        let answer = match answer {
             Returned::Value(Some(Value::Struct(answer))) => answer,
             Returned::Exception(2, _) => return Ok(None),
-            Returned::Exception(_, message) => return Err(Self::refused(method, &message)),
-            Returned::Value(_) => return Err(Self::refused(method, "it returns nothing")),
+            Returned::Exception(_, message) => return Err(Self::refused(GET_TABLE, &message)),
+            Returned::Value(_) => return Err(Self::refused(GET_TABLE, "it returns nothing")),
         };
-        let found = answer.fields(1).cloned().ok_or_else(|| Self::refused(method, "it returns no table"))?;
+        let found = answer.fields(1).cloned().ok_or_else(|| Self::refused(GET_TABLE, "it returns no table"))?;
         let empty = Fields::default();
         let described = found.fields(table::DESCRIPTOR).unwrap_or(&empty);
         let path = described.fields(descriptor::SERDE).and_then(|serde| serde.entry(serde::PARAMETERS, PATH));
@@ -199,7 +219,7 @@ impl Hive {
             path.or_else(|| found.entry(table::PARAMETERS, PATH)),
             described.text(descriptor::INPUT),
         );
-        Ok(Some(told.with(State::Hive(found))))
+        told.with(name, State::Hive(found)).map(Some)
     }
 
     pub(super) async fn exchange(
@@ -209,15 +229,28 @@ impl Hive {
         base: &Fields,
         metadata: &str,
         columns: &[MetastoreColumn],
-    ) -> Result<bool, NoAnswer> {
-        let before = base.entry(table::PARAMETERS, METADATA).unwrap_or_default();
-        let has_lock = base.entry(table::PARAMETERS, LOCK_ENABLED) != Some("false");
-        let id = if has_lock { Some(self.lock(database, name).await?) } else { None };
-        let changed = self.changed(database, name, before, metadata, columns).await;
-        if let Some(id) = id {
-            self.unlock(id).await;
-        }
-        changed
+    ) -> Result<Exchanged, NoAnswer> {
+        let before = base.entry(table::PARAMETERS, METADATA).unwrap_or_default().to_owned();
+        let needs_lock = base.entry(table::PARAMETERS, LOCK_ENABLED) != Some("false");
+        let (hive, database, name) = (self.clone(), database.to_owned(), name.to_owned());
+        let (metadata, columns) = (metadata.to_owned(), columns.to_vec());
+        // Once begun it goes on to its end, whoever waits for it: a lock that is left keeps everybody for minutes.
+        let exchanged = tokio::spawn(async move {
+            let id = match hive.lock(&database, &name).await {
+                Ok(Some(id)) => Some(id),
+                Ok(None) => return Ok(Exchanged::Not),
+                Err(error) if needs_lock => return Err(error),
+                // Some metastores have none.
+                Err(_) => None,
+            };
+            let exchanged = hive.changed(&database, &name, &before, &metadata, &columns).await;
+            // A change that is still under way must not meet that of the next who has the lock.
+            if let (Some(id), Ok(Exchanged::Done | Exchanged::Not) | Err(_)) = (id, &exchanged) {
+                hive.unlock(id).await;
+            }
+            exchanged
+        });
+        exchanged.await.map_err(|error| NoAnswer(error.to_string()))?
     }
 
     /// Changes the table as it is now: others may have changed what is no commit.
@@ -228,17 +261,19 @@ impl Hive {
         before: &str,
         metadata: &str,
         columns: &[MetastoreColumn],
-    ) -> Result<bool, NoAnswer> {
-        let now = self.described(database, name).await?;
+    ) -> Result<Exchanged, NoAnswer> {
+        // Asked once: a lock has its time.
+        let now = Self::understood(name, self.once(GET_TABLE, &get_table(database, name)).await?)?;
         let Some(Described { metadata: Some(current), state: State::Hive(mut next), .. }) = now else {
-            return Ok(false);
+            return Ok(Exchanged::Not);
         };
         if current != before {
-            return Ok(false);
+            return Ok(Exchanged::Not);
         }
         next.set_entry(table::PARAMETERS, METADATA_BEFORE, before);
         next.set_entry(table::PARAMETERS, METADATA, metadata);
-        next.set_within(table::DESCRIPTOR, descriptor::COLUMNS, told(columns));
+        let known = next.fields(table::DESCRIPTOR).and_then(|descriptor| descriptor.get(descriptor::COLUMNS)).cloned();
+        next.set_within(table::DESCRIPTOR, descriptor::COLUMNS, told(columns, known.as_ref()));
         let context = Value::map_of([
             ("expected_parameter_key", METADATA),
             ("expected_parameter_value", before),
@@ -252,22 +287,27 @@ impl Hive {
             (4, Value::Struct(Fields::of([(1, context)]))),
         ]);
         let method = "alter_table_with_environment_context";
-        match self.once(method, &arguments).await? {
-            Returned::Value(_) => Ok(true),
-            Returned::Exception(_, message) => {
-                // Its text is not the same in all versions: what counts is whether the table is another one by now.
-                match self.described(database, name).await? {
-                    Some(Described { metadata: Some(now), .. }) if now == before => {
-                        Err(Self::refused(method, &message))
-                    }
-                    _ => Ok(false),
-                }
+        let message = match self.once(method, &arguments).await {
+            Ok(Returned::Value(_)) => return Ok(Exchanged::Done),
+            Ok(Returned::Exception(_, message)) => message,
+            Err(Unanswered::Refused(error)) => return Err(error),
+            Err(Unanswered::Lost(error)) => {
+                tracing::warn!(%error, "whether a commit was made is looked up");
+                return Ok(Exchanged::Unclear);
             }
+        };
+        // The server repeats what failed below it, so that the exception may be that of a repetition.
+        match self.once(GET_TABLE, &get_table(database, name)).await.map(|answer| Self::understood(name, answer)) {
+            Ok(Ok(Some(Described { metadata: Some(now), .. }))) if now == metadata => Ok(Exchanged::Done),
+            Ok(Ok(Some(Described { metadata: Some(now), .. }))) if now == before => {
+                Err(Self::refused(method, &message))
+            }
+            _ => Ok(Exchanged::Unclear),
         }
     }
 
-    /// An exclusive lock of the table, by its number.
-    async fn lock(&self, database: &str, name: &str) -> Result<i64, NoAnswer> {
+    /// An exclusive lock of the table, by its number; nothing when another writer keeps the table.
+    async fn lock(&self, database: &str, name: &str) -> Result<Option<i64>, NoAnswer> {
         let component = Fields::of([
             (1, Value::I32(lock::EXCLUSIVE)),
             (2, Value::I32(lock::TABLE)),
@@ -278,37 +318,41 @@ impl Hive {
             (1, Value::list_of(vec![component])),
             (3, Value::text(&self.user)),
             (4, Value::text("rivermere")),
+            (5, Value::text("rivermere")),
         ]);
-        let mut answer = self.once("lock", &Fields::of([(1, Value::Struct(request))])).await?;
-        let mut pause = LOCK_PAUSE;
-        let mut held = None;
-        for _ in 0..LOCK_LOOKS {
-            let response = match answer {
-                Returned::Value(Some(Value::Struct(response))) => response,
-                Returned::Exception(_, message) => return Err(Self::refused("lock", &message)),
-                Returned::Value(_) => break,
-            };
-            let (Some(Value::I64(id)), Some(Value::I32(state))) = (response.get(1), response.get(2)) else { break };
-            match *state {
-                lock::ACQUIRED => return Ok(*id),
-                lock::WAITING => held = Some(*id),
-                _ => break,
+        let answer = self.once("lock", &Fields::of([(1, Value::Struct(request))])).await?;
+        let (id, state) = held("lock", answer)?;
+        let waited = if state == lock::WAITING { self.waited(id).await } else { Ok(state) };
+        match waited {
+            Ok(lock::ACQUIRED) => Ok(Some(id)),
+            other => {
+                // A request that waits keeps those who come after it.
+                self.unlock(id).await;
+                other.map(|_| None)
             }
+        }
+    }
+
+    async fn waited(&self, id: i64) -> Result<i32, NoAnswer> {
+        let request = Fields::of([(1, Value::Struct(Fields::of([(1, Value::I64(id))])))]);
+        let mut pause = LOCK_PAUSE;
+        for _ in 0..LOCK_LOOKS {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LONGEST_LOCK_PAUSE);
-            let request = Fields::of([(1, Value::I64(*id))]);
-            answer = self.once("check_lock", &Fields::of([(1, Value::Struct(request))])).await?;
+            let (_, state) = held("check_lock", self.once("check_lock", &request).await?)?;
+            if state != lock::WAITING {
+                return Ok(state);
+            }
         }
-        if let Some(id) = held {
-            self.unlock(id).await;
-        }
-        Err(Self::refused("lock", &format!("another writer keeps the table {database}.{name}")))
+        Ok(lock::WAITING)
     }
 
     /// The metastore lets go of a lock by itself after some minutes.
     async fn unlock(&self, id: i64) {
         let request = Fields::of([(1, Value::I64(id))]);
-        if let Err(error) = self.once("unlock", &Fields::of([(1, Value::Struct(request))])).await {
+        if let Err(error) =
+            self.once("unlock", &Fields::of([(1, Value::Struct(request))])).await.map_err(NoAnswer::from)
+        {
             tracing::warn!(%error, "a lock in Hive's metastore was left: it ends by itself");
         }
     }
@@ -332,7 +376,7 @@ impl Hive {
             (serde::PARAMETERS, Value::map_of([("serialization.format", "1"), (PATH, new.location.as_str())])),
         ]);
         let described = Fields::of([
-            (descriptor::COLUMNS, told(&new.columns)),
+            (descriptor::COLUMNS, told(&new.columns, None)),
             (descriptor::LOCATION, Value::text(&new.location)),
             (descriptor::INPUT, Value::text(input)),
             (descriptor::OUTPUT, Value::text(output)),
@@ -352,13 +396,12 @@ impl Hive {
         ]);
         let arguments = Fields::of([(1, Value::Struct(made))]);
         let mut answer = self.once("create_table", &arguments).await?;
-        let has_database = !matches!(
-            self.ask("get_database", &Fields::of([(1, Value::text(database))])).await?,
-            Returned::Exception(1, _)
-        );
-        if matches!(answer, Returned::Exception(..)) && !has_database {
-            self.make_database(database).await?;
-            answer = self.once("create_table", &arguments).await?;
+        if matches!(answer, Returned::Exception(..)) {
+            let found = self.ask("get_database", &Fields::of([(1, Value::text(database))])).await?;
+            if matches!(found, Returned::Exception(1, _)) {
+                self.make_database(database).await?;
+                answer = self.once("create_table", &arguments).await?;
+            }
         }
         match answer {
             Returned::Value(_) => Ok(true),
@@ -380,8 +423,40 @@ impl Hive {
     }
 }
 
-fn told(columns: &[MetastoreColumn]) -> Value {
-    let column =
-        |column: &MetastoreColumn| Fields::of([(1, Value::text(&column.name)), (2, Value::text(&column.hive_type))]);
+const GET_TABLE: &str = "get_table_req";
+
+/// `get_table` is gone since Hive 4.0.1.
+fn get_table(database: &str, name: &str) -> Fields {
+    let request = Fields::of([(1, Value::text(database)), (2, Value::text(name))]);
+    Fields::of([(1, Value::Struct(request))])
+}
+
+/// The number of a lock, and its state.
+fn held(method: &'static str, answer: Returned) -> Result<(i64, i32), NoAnswer> {
+    match answer {
+        Returned::Value(Some(Value::Struct(response))) => match (response.get(1), response.get(2)) {
+            (Some(Value::I64(id)), Some(Value::I32(state))) => Ok((*id, *state)),
+            _ => Err(Hive::refused(method, "it returns no lock")),
+        },
+        Returned::Exception(_, message) => Err(Hive::refused(method, &message)),
+        Returned::Value(_) => Err(Hive::refused(method, "it returns nothing")),
+    }
+}
+
+/// Columns; what others have said of one stays while it is the same.
+fn told(columns: &[MetastoreColumn], known: Option<&Value>) -> Value {
+    let known: &[Value] = match known {
+        Some(Value::List(_, known)) => known,
+        _ => &[],
+    };
+    let column = |column: &MetastoreColumn| {
+        let before = known.iter().find_map(|known| match known {
+            Value::Struct(known) if known.text(1) == Some(&column.name) && known.text(2) == Some(&column.hive_type) => {
+                Some(known.clone())
+            }
+            _ => None,
+        });
+        before.unwrap_or_else(|| Fields::of([(1, Value::text(&column.name)), (2, Value::text(&column.hive_type))]))
+    };
     Value::list_of(columns.iter().map(column).collect())
 }

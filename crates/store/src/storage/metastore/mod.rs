@@ -80,6 +80,21 @@ pub(super) struct Named {
     pub(super) table: String,
 }
 
+impl Named {
+    /// The same for all that name one table. Metastores do not tell upper from lower case.
+    pub(super) fn normal(&self, environment: &Environment) -> String {
+        let host = match self.kind {
+            Kind::Glue if self.host.is_empty() => {
+                let region = environment.get("AWS_REGION").or_else(|| environment.get("AWS_DEFAULT_REGION"));
+                region.unwrap_or_default().to_owned()
+            }
+            Kind::Hive if !self.host.contains(':') => format!("{}:{}", self.host, hive::DEFAULT_PORT),
+            _ => self.host.clone(),
+        };
+        format!("{:?}://{host}/{}.{}", self.kind, self.database, self.table).to_ascii_lowercase()
+    }
+}
+
 pub(super) fn split(url: &str, kind: Kind) -> Result<Named, StorageError> {
     // Without what may be a password.
     let scheme = url.split_once("://").map_or(url, |(scheme, _)| scheme);
@@ -96,6 +111,12 @@ pub(super) fn split(url: &str, kind: Kind) -> Result<Named, StorageError> {
         Kind::Glue | Kind::Hive => rest.split_once('/').map(|(host, name)| (host.to_owned(), name)),
     }
     .ok_or_else(|| wrong("names no table"))?;
+    // It becomes part of a host's name.
+    if kind == Kind::Glue
+        && !host.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+    {
+        return Err(wrong("names a region that is none"));
+    }
     let parts: Vec<_> = name.split('.').collect();
     let count = if kind == Kind::Unity { 3 } else { 2 };
     match parts.split_last() {
@@ -166,6 +187,16 @@ enum State {
     Unity,
 }
 
+/// What became of a name that was to take the place of another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchanged {
+    Done,
+    /// Nothing was changed: the table is another one by now, or another writer keeps it.
+    Not,
+    /// It may have been done: the newest metadata tells whether it follows from the new one.
+    Unclear,
+}
+
 /// A table that a metastore is told of.
 #[derive(Clone, Debug)]
 pub struct NewTable {
@@ -197,16 +228,16 @@ impl MetastoreTable {
         }
     }
 
-    /// Makes `metadata` the file of the newest metadata, where the table is still what `described` says; whether it was.
+    /// Makes `metadata` the file of the newest metadata, where the table is still what `described` says.
     ///
     /// # Errors
-    /// After one it may have been done all the same.
+    /// When it was refused for another reason; nothing was changed. Without an answer it is [`Exchanged::Unclear`].
     pub async fn exchange(
         &self,
         described: &Described,
         metadata: &str,
         columns: &[MetastoreColumn],
-    ) -> Result<bool, NoAnswer> {
+    ) -> Result<Exchanged, NoAnswer> {
         match (&*self.service, &described.state) {
             (Metastore::Glue(glue), State::Glue { table, version }) => {
                 glue.exchange(&self.database, table, version.as_deref(), metadata, columns).await
@@ -280,8 +311,15 @@ impl Told {
         }
     }
 
-    fn with(self, state: State) -> Described {
-        Described { format: self.format, location: self.location, metadata: self.metadata, state }
+    /// # Errors
+    /// For an entry without a place, as views have it.
+    fn with(self, name: &str, state: State) -> Result<Described, NoAnswer> {
+        if self.location.is_empty() {
+            return Err(NoAnswer(format!(
+                "'{name}' is in the catalog without a place: it is a view, or no table of files"
+            )));
+        }
+        Ok(Described { format: self.format, location: self.location, metadata: self.metadata, state })
     }
 }
 
@@ -346,11 +384,30 @@ mod tests {
         let named = (named.host.as_str(), named.database.as_str(), named.table.as_str());
         assert_eq!(named, ("https://h:8443/base", "main.shop", "sales"));
         assert!(split("unity+https://h/shop.sales", Kind::Unity).is_err());
-        for wrong in ["glue://r", "glue://r/t", "glue://r/a.b.c", "glue://r/.t", "glue://r/a/b.t", "glue://u:p@r/a.t"] {
+        for wrong in [
+            "glue://r",
+            "glue://r/t",
+            "glue://r/a.b.c",
+            "glue://r/.t",
+            "glue://r/a/b.t",
+            "glue://u:p@r/a.t",
+            "glue://r:9/a.t",
+            "glue://r?/a.t",
+        ] {
             let error = split(wrong, Kind::Glue).unwrap_err().to_string();
             assert!(error.starts_with("RM-1111") && !error.contains("u:p"), "{error}");
         }
         assert_eq!((kind("GLUE://r/a.t"), kind("s3://b/t"), kind("glue")), (Some(Kind::Glue), None, None));
+    }
+
+    #[test]
+    fn a_table_has_one_name_however_its_url_is_written() {
+        let environment = Environment::from_iter([("AWS_REGION", "eu-central-1")]);
+        let normal = |url: &str| split(url, kind(url).unwrap()).unwrap().normal(&environment);
+        assert_eq!(normal("glue:///Shop.sales"), normal("GLUE://eu-central-1/shop.Sales"));
+        assert_eq!(normal("hive://h/a.t"), normal("hive://H:9083/A.T"));
+        assert_ne!(normal("hive://h/a.t"), normal("hive://h:9084/a.t"));
+        assert_ne!(normal("glue://us-east-1/a.t"), normal("glue:///a.t"));
     }
 
     #[test]

@@ -70,21 +70,19 @@ impl Unity {
         }
     }
 
-    pub(super) async fn described(&self, schema: &str, table: &str) -> Result<Option<Described>, NoAnswer> {
-        let answer = self.ask(Method::GET, &format!("tables/{}", encoded(&format!("{schema}.{table}"))), None).await?;
+    pub(super) async fn described(&self, schema: &str, name: &str) -> Result<Option<Described>, NoAnswer> {
+        let answer = self.ask(Method::GET, &format!("tables/{}", encoded(&format!("{schema}.{name}"))), None).await?;
         match answer.status {
             200 => {}
-            404 => return Ok(None),
+            // And not of something before it, that has no such page.
+            404 if is_told(&answer) => return Ok(None),
             _ => return Err(refused(&answer)),
         }
         let table: Value = serde_json::from_slice(&answer.body).map_err(|error| NoAnswer(error.to_string()))?;
         let format = table["data_source_format"].as_str();
         let told =
             Told::of(|name| format.filter(|_| name == super::PROVIDER), table["storage_location"].as_str(), None, None);
-        if told.location.is_empty() {
-            return Err(NoAnswer(format!("{schema} has no table of files by that name, but one without a place")));
-        }
-        Ok(Some(told.with(State::Unity)))
+        told.with(name, State::Unity).map(Some)
     }
 
     /// Below the option `warehouse`: a schema's own place is for the tables that the catalog manages.
@@ -130,6 +128,11 @@ impl Unity {
             _ => Err(refused(&answer)),
         }
     }
+}
+
+/// Whether it is the catalog that answers.
+fn is_told(answer: &Answer) -> bool {
+    serde_json::from_slice::<Value>(&answer.body).is_ok_and(|body| body["error_code"].is_string())
 }
 
 fn refused(answer: &Answer) -> NoAnswer {
