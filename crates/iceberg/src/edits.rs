@@ -5,16 +5,18 @@ use crate::files::Planned;
 use crate::place::Found;
 use crate::reading::Reading;
 use crate::removal::{Deletes, Removal};
-use crate::scan::DataFiles;
+use crate::scan::{Bounds, DataFiles};
 use crate::types::columns;
 use crate::writing::Files;
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
+use datafusion::common::DFSchema;
+use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use futures::TryStreamExt as _;
 use iceberg::spec::DataFile;
-use rivermere_table::{Editing, MergeVerb, TableError, Target};
+use rivermere_table::{Editing, Filter, MergeVerb, TableError, Target};
 use roaring::RoaringTreemap;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -149,9 +151,20 @@ pub(crate) async fn merge(
     Ok((target.done(done.iter().sum()).await?, done))
 }
 
-/// Puts small files together, and files without the rows that deletes are about. Rows stay the same.
-pub(crate) async fn compact(table: &IcebergTable, found: &Arc<Found>) -> Result<Edited, TableError> {
-    let planned = table.planned(found).await?;
+/// Puts small files together, and files without the rows that deletes are about; with a condition, of the files that may hold rows for
+/// which it is true. Rows stay the same.
+pub(crate) async fn compact(
+    table: &IcebergTable,
+    found: &Arc<Found>,
+    session: &SessionState,
+    condition: Option<&str>,
+) -> Result<Edited, TableError> {
+    let mut planned = table.planned(found).await?;
+    if let Some(condition) = condition {
+        let refused = |error: DataFusionError| table.refused("OPTIMIZE", error.strip_backtrace());
+        let kept = may_hold(found, session, condition, &planned).map_err(refused)?;
+        planned = planned.into_iter().zip(kept).filter(|(_, kept)| *kept).map(|(planned, _)| planned).collect();
+    }
     let of_default = found.metadata.table.default_partition_spec_id();
     let is_crumb = |planned: &&Planned| {
         planned.file.bytes < SMALL_BYTES || !planned.deletes.is_empty() || planned.file.spec_id != of_default
@@ -163,6 +176,20 @@ pub(crate) async fn compact(table: &IcebergTable, found: &Arc<Found>) -> Result<
         return Ok(Edited::default());
     }
     rewritten(table, found, &crumbs).await
+}
+
+/// Which files may hold rows for which a condition is true, by their bounds.
+fn may_hold(
+    found: &Arc<Found>,
+    session: &SessionState,
+    condition: &str,
+    planned: &[Planned],
+) -> Result<Vec<bool>, DataFusionError> {
+    let schema = found.metadata.table.current_schema();
+    let columns = columns(schema);
+    let condition = session.create_logical_expr(condition, &DFSchema::try_from(columns.as_ref().clone())?)?;
+    let Some(filter) = Filter::new(session, &columns, &[condition])? else { return Ok(vec![true; planned.len()]) };
+    filter.kept(&Bounds { fields: schema.as_struct().fields(), files: planned })
 }
 
 /// The rows of some files in new ones.

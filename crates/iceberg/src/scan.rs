@@ -50,9 +50,9 @@ impl Pieces for DataFiles {
 }
 
 /// What manifests tell of the columns of files.
-struct Bounds<'a> {
-    fields: &'a [NestedFieldRef],
-    files: &'a [Planned],
+pub(crate) struct Bounds<'a> {
+    pub(crate) fields: &'a [NestedFieldRef],
+    pub(crate) files: &'a [Planned],
 }
 
 impl Bounds<'_> {

@@ -414,8 +414,8 @@ impl EditableTable for IcebergTable {
                 let update = TableUpdate::SetSnapshotRef { ref_name: "main".into(), reference };
                 self.publish(&found, vec![update]).await?;
             }
-            Verb::Compact { z_order, condition: None } if z_order.is_empty() => {
-                let edited = edits::compact(self, &found).await?;
+            Verb::Compact { z_order, condition } if z_order.is_empty() => {
+                let edited = edits::compact(self, &found, session, condition.as_deref()).await?;
                 done = self.edited(&found, edited, Operation::Replace, statement).await?;
                 done.rows = None;
             }

@@ -167,8 +167,15 @@ async fn small_files_become_one_and_rows_stay() {
             insert(&table, &format!("({key}, 'a', 'n')")).await.unwrap();
         }
         let before = rows(&store).await;
+        let some = Verb::Compact { z_order: vec![], condition: Some("key BETWEEN 1 AND 3".into()) };
+        let done = apply(&table, some).await.unwrap();
+        assert_eq!(done.figures, [("files_added", 1), ("files_removed", 3)]);
+        assert_eq!(rows(&store).await, before);
+        let wrong = Verb::Compact { z_order: vec![], condition: Some("nothing = 1".into()) };
+        let error = apply(&table, wrong).await.unwrap_err().to_string();
+        assert!(error.starts_with("RM-5017") && error.contains("nothing"), "{error}");
         let done = apply(&table, Verb::Compact { z_order: vec![], condition: None }).await.unwrap();
-        assert_eq!(done.figures, [("files_added", 1), ("files_removed", 5)]);
+        assert_eq!(done.figures, [("files_added", 1), ("files_removed", 3)]);
         assert_eq!(rows(&store).await, before);
         let again = apply(&table, Verb::Compact { z_order: vec![], condition: None }).await.unwrap();
         assert_eq!(again.version, done.version);
