@@ -1,32 +1,80 @@
-//! Views into Delta tables: `cargo xtask bench lake`.
+//! Views into tables of the lake: `cargo xtask bench lake`.
 //!
 //! One table of `LAKE_ROWS` rows (1,000,000) on the real disk, filled by appends of `LAKE_APPEND` rows (100,000) a commit,
-//! then `LAKE_COMMITS` commits (10) of `LAKE_UPSERTS` rows each (1,000) with random keys, half of which are there. Three
-//! ways: our sink writing files anew, our sink marking rows in deletion vectors, and the library's own writer and `MERGE`
-//! (delta-rs, the peer). Each is read back at the end, and all must hold the same rows.
+//! then `LAKE_COMMITS` commits (10) of `LAKE_UPSERTS` rows each (1,000) with random keys, half of which are there. For each
+//! format: our sink writing files anew, and marking rows where it does that (deletion vectors, position deletes); Spark with
+//! the format's own package, both ways too; for Delta also the library below us with its own writer and `MERGE` (delta-rs).
+//! Each is read back by us at the end, and all must hold the same rows.
 //!
-//! Times are CPU seconds of the whole process, all threads; wall time beside it.
+//! Times are wall clock and CPU seconds of the whole process, all threads. Spark has the rows of each commit in memory before
+//! its clock starts, as we have, and has done the same to another table before.
 
 use arrow::array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::prelude::SessionContext;
 use deltalake_core::kernel::engine::arrow_conversion::TryFromArrow as _;
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::SaveMode;
 use rivermere_base::{Changes, Epoch, Rng as _, SeededRng};
 use rivermere_benches::clock::process_cpu;
-use rivermere_delta::{DeltaSink, DeltaTable, Location};
+use rivermere_benches::machine::size;
+use rivermere_benches::peer::{installed, lines, script};
+use rivermere_delta::{DeltaSink, DeltaTable};
+use rivermere_hudi::{HudiSink, HudiTable};
+use rivermere_iceberg::{IcebergSink, IcebergTable};
 use rivermere_store::{DiskStore, LocalDisk};
-use rivermere_table::{Adopt, SinkId, SinkMode, SinkSpec, StagedEpoch, Table as _, TableSink as _};
+use rivermere_table::{Adopt, Location, SinkId, SinkMode, SinkSpec, StagedEpoch, Table, TableSink};
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 type Outcome<T> = Result<T, Box<dyn Error>>;
 
-const MARKED: (&str, &str) = ("delta.enableDeletionVectors", "true");
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Format {
+    Delta,
+    Iceberg,
+    Hudi,
+}
+
+impl Format {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Delta => "delta",
+            Self::Iceberg => "iceberg",
+            Self::Hudi => "hudi",
+        }
+    }
+
+    /// The properties of a table whose rows are marked. We write no logs of Hudi.
+    fn marked(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Delta => &[("delta.enableDeletionVectors", "true")],
+            Self::Iceberg => &[("write.merge.mode", "merge-on-read")],
+            Self::Hudi => &[],
+        }
+    }
+
+    async fn sink(self, location: Location, spec: SinkSpec) -> Outcome<Arc<dyn TableSink>> {
+        Ok(match self {
+            Self::Delta => Arc::new(DeltaSink::open(location, spec).await?),
+            Self::Iceberg => Arc::new(IcebergSink::open(location, spec).await?),
+            Self::Hudi => Arc::new(HudiSink::open(location, spec).await?),
+        })
+    }
+
+    async fn table(self, location: Location) -> Outcome<Arc<dyn Table>> {
+        Ok(match self {
+            Self::Delta => Arc::new(DeltaTable::open(location).await?),
+            Self::Iceberg => Arc::new(IcebergTable::open(location).await?),
+            Self::Hudi => Arc::new(HudiTable::open(location).await?),
+        })
+    }
+}
 
 struct Plan {
     rows: i64,
@@ -41,11 +89,10 @@ struct Took {
     upsert: Clock,
     /// Bytes of the table's folder that the upserts added.
     written: u64,
-    files: u64,
     rows: String,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 struct Clock {
     wall: Duration,
     cpu: Duration,
@@ -67,16 +114,32 @@ fn main() -> Outcome<()> {
         plan.rows, plan.append, plan.commits, plan.upserts
     );
     println!(
-        "{:<26} {:>12} {:>10} {:>12} {:>10} {:>10} {:>8}",
-        "", "append row/s", "CPU s", "upsert row/s", "CPU s", "MB written", "files"
+        "{:<26} {:>14} {:>8} {:>14} {:>8} {:>12}",
+        "", "append row/s", "CPU s", "upsert row/s", "CPU s", "MB written"
     );
-    let mut all = vec![];
-    for (name, way) in [("ours, files anew", None), ("ours, rows marked", Some(MARKED))] {
-        all.push((name, runtime.block_on(ours(&plan, way))?));
-        print(&plan, name, &all);
+    let sources = tempfile::tempdir()?;
+    write_sources(&plan, sources.path())?;
+    let mut all: Vec<(String, Took)> = vec![];
+    for format in [Format::Delta, Format::Iceberg, Format::Hudi] {
+        let mut ways = vec![("files anew", &[][..])];
+        if !format.marked().is_empty() {
+            ways.push(("rows marked", format.marked()));
+        }
+        for (way, properties) in &ways {
+            let took = runtime.block_on(ours(&plan, format, properties))?;
+            all.push((format!("{}: ours, {way}", format.name()), took));
+            print(&plan, &all);
+        }
+        if format == Format::Delta {
+            all.push(("delta: delta-rs, MERGE".to_owned(), runtime.block_on(theirs(&plan))?));
+            print(&plan, &all);
+        }
+        for (way, properties) in &ways {
+            let took = runtime.block_on(spark(format, properties, sources.path()))?;
+            all.push((format!("{}: Spark, {way}", format.name()), took));
+            print(&plan, &all);
+        }
     }
-    all.push(("delta-rs, MERGE", runtime.block_on(theirs(&plan))?));
-    print(&plan, "delta-rs, MERGE", &all);
     match all.iter().find(|(_, took)| took.rows != all[0].1.rows) {
         None => println!("all hold the same rows: {}", all[0].1.rows),
         Some((name, took)) => return Err(format!("{name} holds {}, not {}", took.rows, all[0].1.rows).into()),
@@ -84,17 +147,16 @@ fn main() -> Outcome<()> {
     Ok(())
 }
 
-fn print(plan: &Plan, name: &str, all: &[(&str, Took)]) {
-    let Some((_, took)) = all.last() else { return };
+fn print(plan: &Plan, all: &[(String, Took)]) {
+    let Some((name, took)) = all.last() else { return };
     let upserts = plan.commits * plan.upserts;
     println!(
-        "{name:<26} {:>12.0} {:>10.2} {:>12.0} {:>10.2} {:>10.1} {:>8}",
+        "{name:<26} {:>14.0} {:>8.2} {:>14.0} {:>8.2} {:>12.1}",
         plan.rows as f64 / took.fill.wall.as_secs_f64(),
         took.fill.cpu.as_secs_f64(),
         upserts as f64 / took.upsert.wall.as_secs_f64(),
         took.upsert.cpu.as_secs_f64(),
         took.written as f64 / 1e6,
-        took.files
     );
 }
 
@@ -135,20 +197,59 @@ fn upserts(plan: &Plan) -> Vec<BTreeMap<i64, Option<u64>>> {
     (1..=plan.commits).map(commit).collect()
 }
 
-async fn ours(plan: &Plan, property: Option<(&str, &str)>) -> Outcome<Took> {
-    let folder = tempfile::tempdir()?;
+/// The rows of each commit in a file, for engines that are no part of this process.
+fn write_sources(plan: &Plan, folder: &Path) -> Outcome<()> {
+    let write = |name: String, rows: &RecordBatch| -> Outcome<()> {
+        let mut writer = ArrowWriter::try_new(File::create(folder.join(name))?, rows.schema(), None)?;
+        writer.write(rows)?;
+        writer.close()?;
+        Ok(())
+    };
+    for (number, rows) in fill(plan).enumerate() {
+        write(format!("append-{number:05}.parquet"), &rows?)?;
+    }
+    for (round, keys) in (1..).zip(upserts(plan)) {
+        write(format!("upsert-{round:05}.parquet"), &batch(keys.keys().copied(), round)?)?;
+    }
+    Ok(())
+}
+
+fn location(folder: &Path) -> Location {
     let disk = Arc::new(LocalDisk::new());
-    let store = Arc::new(DiskStore::new(disk.clone(), folder.path()));
-    let location = Location::new(store, "table".into(), disk);
+    let shown = folder.join("table").display().to_string();
+    Location::new(Arc::new(DiskStore::new(disk.clone(), folder)), "table".into(), disk).named(shown)
+}
+
+async fn spark(format: Format, properties: &[(&str, &str)], sources: &Path) -> Outcome<Took> {
+    let folder = tempfile::tempdir()?;
+    let peer = installed(if format == Format::Hudi { "RIVERMERE_SPARK_HUDI" } else { "RIVERMERE_SPARK" })?;
+    let mut command = script(&peer.join("python/bin/python"), "lake/peer.py");
+    command.arg(&peer).arg(format.name()).arg(folder.path()).arg(sources);
+    command.args(properties.iter().map(|(name, value)| format!("{name}={value}")));
+    let mut clocks = [Clock::default(); 2];
+    let mut written = 0;
+    lines(command, |said| {
+        let seconds = |name: &str| Duration::from_secs_f64(said[name].as_f64().unwrap_or_default());
+        let clock = &mut clocks[usize::from(said["phase"] == "upsert")];
+        *clock = Clock { wall: seconds("wall"), cpu: seconds("cpu") };
+        written = said["written"].as_u64().unwrap_or_default();
+    })?;
+    let [fill, upsert] = clocks;
+    Ok(Took { fill, upsert, written, rows: sum(format, location(folder.path())).await? })
+}
+
+async fn ours(plan: &Plan, format: Format, properties: &[(&str, &str)]) -> Outcome<Took> {
+    let folder = tempfile::tempdir()?;
+    let location = location(folder.path());
     let spec = |mode| SinkSpec {
         sink_id: SinkId::new("rivermere/bench/view").expect("three parts"),
         schema: schema(),
         mode,
         adopt: Adopt::Refuse,
-        properties: property.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect(),
+        properties: properties.iter().map(|(name, value)| ((*name).to_string(), (*value).to_string())).collect(),
         since: Epoch(0),
     };
-    let sink = DeltaSink::open(location.clone(), spec(SinkMode::Append)).await?;
+    let sink = format.sink(location.clone(), spec(SinkMode::Append)).await?;
     let mut epoch = 0;
     let start = Start::now();
     for rows in fill(plan) {
@@ -157,7 +258,7 @@ async fn ours(plan: &Plan, property: Option<(&str, &str)>) -> Outcome<Took> {
     }
     let fill = start.elapsed();
     let before = size(folder.path());
-    let sink = DeltaSink::open(location.clone(), spec(SinkMode::Merge { key: vec!["key".into()] })).await?;
+    let sink = format.sink(location.clone(), spec(SinkMode::Merge { key: vec!["key".into()] })).await?;
     let start = Start::now();
     for (round, keys) in (1..).zip(upserts(plan)) {
         epoch += 1;
@@ -172,8 +273,8 @@ async fn ours(plan: &Plan, property: Option<(&str, &str)>) -> Outcome<Took> {
         sink.commit(vec![StagedEpoch { epoch: Epoch(epoch), changes }]).await?;
     }
     let upsert = start.elapsed();
-    let (written, files) = (size(folder.path()).saturating_sub(before), data_files(&location).await?);
-    Ok(Took { fill, upsert, written, files, rows: sum(&location).await? })
+    let written = size(folder.path()).saturating_sub(before);
+    Ok(Took { fill, upsert, written, rows: sum(format, location).await? })
 }
 
 async fn theirs(plan: &Plan) -> Outcome<Took> {
@@ -206,38 +307,17 @@ async fn theirs(plan: &Plan) -> Outcome<Took> {
     }
     let upsert = start.elapsed();
     let written = size(folder.path()).saturating_sub(before);
-    let disk = Arc::new(LocalDisk::new());
-    let location = Location::new(Arc::new(DiskStore::new(disk.clone(), folder.path())), "table".into(), disk);
-    Ok(Took { fill, upsert, written, files: data_files(&location).await?, rows: sum(&location).await? })
+    Ok(Took { fill, upsert, written, rows: sum(Format::Delta, location(folder.path())).await? })
 }
 
 /// The rows in one line.
-async fn sum(location: &Location) -> Outcome<String> {
-    let table = DeltaTable::open(location.clone()).await?;
+async fn sum(format: Format, location: Location) -> Outcome<String> {
+    let table = format.table(location).await?;
     let session = SessionContext::new();
     session.register_table("t", table.scan(None).await?)?;
     let sql = "SELECT COUNT(*), COUNT(DISTINCT key), SUM(key), SUM(amount), SUM(LENGTH(name)), MAX(name) FROM t";
     let shown = arrow::util::pretty::pretty_format_batches(&session.sql(sql).await?.collect().await?)?.to_string();
     Ok(shown.lines().nth(3).unwrap_or_default().to_string())
-}
-
-/// How many data files the newest version has.
-async fn data_files(location: &Location) -> Outcome<u64> {
-    let table = DeltaTable::open(location.clone()).await?;
-    let session = SessionContext::new();
-    let plan = table.scan(None).await?.scan(&session.state(), None, &[], None).await?;
-    let shown = datafusion::physical_plan::displayable(plan.as_ref()).indent(true).to_string();
-    Ok(shown.matches(".parquet").count() as u64)
-}
-
-fn size(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    let one = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
-        Ok(metadata) => metadata.len(),
-        Err(_) => 0,
-    };
-    entries.flatten().map(one).sum()
 }
 
 struct Start {

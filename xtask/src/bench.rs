@@ -1,6 +1,8 @@
 //! `cargo xtask bench`: runs the benchmarks of the package `rivermere-benches`, optimised.
 
-use crate::{Outcome, checkout, test, unknown};
+use std::path::PathBuf;
+
+use crate::{Outcome, Problem, checkout, install, peers, test, unknown};
 
 pub const HELP: &str = "\
 Runs the benchmarks, in the release profile.
@@ -13,10 +15,23 @@ ARGUMENTS go to the benchmark. What one needs to run beside us is installed firs
 examples:
   cargo xtask bench
   cargo xtask bench nexmark
+  cargo xtask bench tpch -- --scale 10
 ";
 
-/// The benchmark that drives us and a peer with a client of the tests.
-const WITH_A_PEER: &str = "broker";
+/// What a benchmark runs beside us, installed, with the variables that tell where it is.
+fn prepare(name: &str) -> Result<Vec<(String, PathBuf)>, Problem> {
+    let engines: &[(&str, &str)] = match name {
+        // A peer and a client of the tests.
+        "broker" => return test::prepare(false),
+        "tpch" => &[peers::DUCKDB, peers::SPARK],
+        "lake" => &[peers::SPARK, peers::SPARK_HUDI],
+        _ => return Ok(vec![]),
+    };
+    test::complete()?;
+    let cache = checkout::cache()?;
+    let _lock = install::Lock::take(&cache)?;
+    Ok(peers::install_some(&cache, engines.iter().copied())?)
+}
 
 pub fn run(arguments: &[String]) -> Outcome {
     let names = names()?;
@@ -33,9 +48,7 @@ pub fn run(arguments: &[String]) -> Outcome {
     let mut good = true;
     for name in if own.is_empty() { &names[..] } else { own } {
         let mut cargo = checkout::cargo();
-        if name == WITH_A_PEER {
-            cargo.envs(test::prepare(false)?);
-        }
+        cargo.envs(prepare(name)?);
         // The binary's package too: alone, the benchmarks would be built with fewer features of what lies below.
         cargo.args(["bench", "--locked", "--package", "rivermere", "--package", "rivermere-benches", "--bench", name]);
         cargo.arg("--").args(passed);

@@ -67,6 +67,10 @@ const PEERS: &[Peer] = &[
     Peer { name: "spark", install: spark },
     Peer { name: "spark-hudi", install: spark },
     Peer {
+        name: "duckdb",
+        install: |installed, peer| install::python_environment(installed, &peer.join("requirements.txt")),
+    },
+    Peer {
         name: "oci",
         install: |installed, peer| install::python_environment(installed, &peer.join("requirements.txt")),
     },
@@ -103,16 +107,19 @@ pub fn install_storages(cache: &Path) -> Result<Vec<(String, PathBuf)>, String> 
 /// Engines that read and write our tables beside us, and a second S3, with the variables that name them. Large, or long to build: only
 /// for whole runs.
 pub fn install_engines(cache: &Path) -> Result<Vec<(String, PathBuf)>, String> {
-    let engines = [
-        ("RIVERMERE_SPARK", "spark"),
-        ("RIVERMERE_SPARK_HUDI", "spark-hudi"),
-        ("RIVERMERE_ICEBERG_REST", "iceberg-rest"),
-    ];
     let minio = checkout::find_program(&["go"]).map(|_| ("RIVERMERE_MINIO", "minio"));
+    let engines = [SPARK, SPARK_HUDI, ("RIVERMERE_ICEBERG_REST", "iceberg-rest")];
     install_some(cache, engines.into_iter().chain(minio))
 }
 
-fn install_some(
+/// Engines that benchmarks compare ours with, too.
+pub const SPARK: (&str, &str) = ("RIVERMERE_SPARK", "spark");
+pub const SPARK_HUDI: (&str, &str) = ("RIVERMERE_SPARK_HUDI", "spark-hudi");
+/// The Python of an environment with DuckDB, and with what makes data for it and for others.
+pub const DUCKDB: (&str, &str) = ("RIVERMERE_DUCKDB", "duckdb");
+
+/// Some peers, with the variables that name them. The installation lock is held.
+pub fn install_some(
     cache: &Path,
     wanted: impl IntoIterator<Item = (&'static str, &'static str)>,
 ) -> Result<Vec<(String, PathBuf)>, String> {

@@ -5,13 +5,15 @@ use crate::manifests::DataFile;
 use crate::reading::{Reading, place_fields};
 use crate::types::{arrow_type, from_bytes};
 use arrow::array::{ArrayRef, UInt64Array, new_null_array};
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{FieldRef, SchemaRef};
 use datafusion::common::pruning::PruningStatistics;
-use datafusion::common::{Column, ScalarValue};
+use datafusion::common::stats::Precision;
+use datafusion::common::{Column, ColumnStatistics, ScalarValue, Statistics};
 use datafusion::error::Result;
 use futures::future::BoxFuture;
 use iceberg::spec::{NestedFieldRef, PrimitiveType, Type};
 use rivermere_table::{Batches, Filter, Pieces, TableError};
+use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -32,6 +34,44 @@ impl Pieces for DataFiles {
 
     fn kept(&self, files: &[Planned], filter: &Filter) -> Result<Vec<bool>> {
         filter.kept(&Bounds { fields: &self.fields, files })
+    }
+
+    fn statistics(&self, files: &[(i64, Planned)], columns: &SchemaRef) -> Statistics {
+        let all = || files.iter().map(|(_, planned)| planned);
+        let records = all().map(|planned| usize::try_from(planned.file.records).unwrap_or(usize::MAX));
+        let records = records.fold(0_usize, usize::saturating_add);
+        let column = |field: &FieldRef| {
+            let unknown = ColumnStatistics::new_unknown();
+            let Some(own) = self.fields.iter().find(|own| own.name == *field.name()) else { return unknown };
+            let nulls = all().map(|planned| usize::try_from(*planned.file.nulls.get(&own.id)?).ok());
+            let nulls = nulls.sum::<Option<usize>>().map_or(Precision::Absent, Precision::Inexact);
+            let Type::Primitive(primitive) = own.field_type.as_ref() else { return unknown.with_null_count(nulls) };
+            // Bounds of text may be cut off, and those of floats leave out NaN.
+            if matches!(primitive, PrimitiveType::Float | PrimitiveType::Double | PrimitiveType::String) {
+                return unknown.with_null_count(nulls);
+            }
+            let bound = |of: fn(&DataFile) -> &HashMap<i32, Vec<u8>>, wanted: Ordering| {
+                let mut found: Option<ScalarValue> = None;
+                for planned in all() {
+                    let value = of(&planned.file).get(&own.id).and_then(|bytes| from_bytes(bytes, primitive));
+                    let Some(value) = value else { return Precision::Absent };
+                    if found.as_ref().is_none_or(|found| value.partial_cmp(found) == Some(wanted)) {
+                        found = Some(value);
+                    }
+                }
+                found.map_or(Precision::Absent, Precision::Inexact)
+            };
+            unknown
+                .with_null_count(nulls)
+                .with_min_value(bound(|file| &file.lower, Ordering::Less))
+                .with_max_value(bound(|file| &file.upper, Ordering::Greater))
+        };
+        // For whoever chooses a plan: rows that are deleted are counted, and no question is answered by these figures alone.
+        Statistics {
+            num_rows: Precision::Inexact(records),
+            total_byte_size: Precision::Absent,
+            column_statistics: columns.fields().iter().map(column).collect(),
+        }
     }
 
     fn rows(

@@ -18,6 +18,7 @@ mod keys;
 mod location;
 pub mod merging;
 pub mod net;
+mod parts;
 mod pieces;
 mod pruning;
 mod stored_file;

@@ -1,10 +1,12 @@
 //! A version of a table as a relation of DataFusion, read piece by piece: file by file, or slice by slice.
 
+use crate::parts::PartsExec;
 use crate::{Filter, TableError};
 use arrow::array::{Int64Array, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Statistics;
 use datafusion::datasource::TableType;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -38,6 +40,11 @@ pub trait Pieces: fmt::Debug + Send + Sync + 'static {
     /// When what is known of them is of other types than the columns.
     fn kept(&self, pieces: &[Self::Piece], _filter: &Filter) -> Result<Vec<bool>> {
         Ok(vec![true; pieces.len()])
+    }
+
+    /// About what rows pieces have, without reading them, for some of the columns.
+    fn statistics(&self, _pieces: &[(i64, Self::Piece)], columns: &SchemaRef) -> Statistics {
+        Statistics::new_unknown(columns)
     }
 
     /// The rows of a piece with columns by their names, [`ROW_COLUMN`] among them where it is asked for: it must say the same of a
@@ -102,6 +109,7 @@ impl<P: Pieces> TableProvider for PieceScan<P> {
         };
         let pieces = (0..).zip(self.pieces.iter().cloned()).zip(kept).filter(|(_, kept)| *kept);
         let mut pieces: Vec<(i64, P::Piece)> = pieces.map(|(piece, _)| piece).collect();
+        let statistics = self.reader.statistics(&pieces, &columns);
         // The largest first, each to whoever has least.
         pieces.sort_by_key(|(_, piece)| std::cmp::Reverse(P::bytes(piece)));
         let count = session.config().target_partitions().clamp(1, pieces.len().max(1));
@@ -117,7 +125,8 @@ impl<P: Pieces> TableProvider for PieceScan<P> {
             Arc::new(Part { reader, columns, pieces, filter: filter.clone() }) as Arc<dyn PartitionStream>
         };
         let parts = parts.into_iter().map(part).collect();
-        Ok(Arc::new(StreamingTableExec::try_new(columns.clone(), parts, None, [], false, limit)?))
+        let streams = StreamingTableExec::try_new(columns.clone(), parts, None, [], false, limit)?;
+        Ok(Arc::new(PartsExec::new(streams, statistics)))
     }
 }
 

@@ -65,10 +65,7 @@ pub fn run(arguments: &[String]) -> Outcome {
 
 /// Installs what the tests use, for a whole run large engines too; the variables that tell where it is.
 pub fn prepare(full: bool) -> Result<Vec<(String, PathBuf)>, Problem> {
-    let missing = prerequisites::missing();
-    if !missing.is_empty() {
-        return Err(missing.join("\nerror: ").into());
-    }
+    complete()?;
     let cache = checkout::cache()?;
     let _lock = install::Lock::take(&cache)?;
     let mut variables = tools::install(&cache)?;
@@ -76,6 +73,14 @@ pub fn prepare(full: bool) -> Result<Vec<(String, PathBuf)>, Problem> {
         variables.extend(peers::install_engines(&cache)?);
     }
     Ok(variables)
+}
+
+/// Whether the machine has what nothing here installs.
+pub fn complete() -> Result<(), Problem> {
+    match prerequisites::missing() {
+        missing if missing.is_empty() => Ok(()),
+        missing => Err(missing.join("\nerror: ").into()),
+    }
 }
 
 /// The folder of acceptance data, which must exist when it is named.
