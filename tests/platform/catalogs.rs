@@ -1,7 +1,7 @@
 //! Tables of catalogs: Iceberg REST catalogs (our own, served by another platform, and Iceberg's reference server), and
 //! metastores (AWS Glue, as moto emulates it, and the Hive Metastore).
 
-use crate::harness::{PATIENCE, eventually, get, produce, sorted, sql, start, stop, write_project};
+use crate::harness::{PATIENCE, eventually, get, ok, produce, refused, sorted, sql, start, stop, write_project};
 use crate::peer::{Peer, tool};
 use crate::process::succeed;
 use rivermere::Assembly;
@@ -9,14 +9,6 @@ use serde_json::{Value, json};
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
-
-fn ok(assembly: &Assembly, text: &str) -> Value {
-    sql(assembly, text).unwrap_or_else(|error| panic!("{text}: {error}"))
-}
-
-fn refused(assembly: &Assembly, text: &str) -> String {
-    sql(assembly, text).map_or_else(|error| error.to_string(), |rows| panic!("{text}: {rows}"))
-}
 
 async fn holds(assembly: &Assembly, query: &str, rows: Value) {
     // A view's table is made with its first commit.
@@ -87,23 +79,6 @@ async fn a_table_of_another_platforms_catalog_is_read_changed_and_followed() {
     stop(server).await;
 }
 
-/// What PyIceberg does in the same catalog: `URI`
-const PYTHON: &str = r#"
-import os, sys
-import pyarrow as pa
-from pyiceberg.catalog.rest import RestCatalog
-
-catalog = RestCatalog("reference", uri=sys.argv[1])
-stock = catalog.load_table("sales.stock")
-print("ROWS", sorted((row["item"], row["n"]) for row in stock.scan().to_arrow().to_pylist()))
-print("TOTALS", sorted((row["customer"], row["n"]) for row in catalog.load_table("sales.counts").scan().to_arrow().to_pylist()))
-stock.append(pa.Table.from_pylist([{"item": "python", "n": 1, "place": "P"}], schema=stock.schema().as_arrow()))
-stock.refresh()
-stock.delete("item = 'tea'")
-sys.stdout.flush()
-os._exit(0)
-"#;
-
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "part of the full run"]
 async fn tables_of_icebergs_own_catalog_are_made_changed_followed_and_hold_views() {
@@ -111,68 +86,24 @@ async fn tables_of_icebergs_own_catalog_are_made_changed_followed_and_hold_views
     let catalog = Peer::start("iceberg-rest", &jars);
     let uri = catalog.told("endpoint").to_owned();
     let folder = tempfile::tempdir().unwrap();
-    write_project(
-        folder.path(),
-        &format!(
-            "CREATE TABLE orders (customer TEXT NOT NULL, amount BIGINT);
-             CREATE MATERIALIZED VIEW counts STORED AS ICEBERG LOCATION 'iceberg+{uri}/sales.counts' AS
-                 SELECT customer, COUNT(*) AS n FROM orders GROUP BY customer;"
-        ),
-    );
-    std::fs::write(
-        folder.path().join("rivermere.toml"),
-        "name = 'test'\ncommit_interval_s = 0\nepoch_interval_ms = 50\n",
-    )
-    .unwrap();
-    let data = folder.path().join("data");
-    let order = |customer: &str| json!({ "customer": customer, "amount": 1 }).to_string();
-    // Twice, so that the second start finds its marker.
-    for round in 1..=2 {
-        let assembly = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
-        for _ in 0..5 {
-            produce(&assembly, "orders", &[order("a"), order("b"), order("a")]).await;
-        }
-        let rows = json!([{"customer": "a", "n": 10 * round}, {"customer": "b", "n": 5 * round}]);
-        holds(&assembly, &format!("SELECT * FROM iceberg('iceberg+{uri}/sales.counts')"), rows).await;
-        stop(assembly).await;
-    }
-    let assembly = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
-    for statement in [
-        &*format!(
-            "CREATE EXTERNAL TABLE stock (item TEXT, n INT, place TEXT) STORED AS ICEBERG PARTITIONED BY (place)
-             LOCATION 'iceberg+{uri}/sales.stock' TBLPROPERTIES ('write.delete.mode' = 'merge-on-read')"
-        ),
-        "INSERT INTO stock VALUES ('tea', 3, 'A'), ('salt', 5, 'A'), ('oil', 7, 'A'), ('rice', 1, 'B')",
-        "UPDATE stock SET n = n + 10 WHERE place = 'B'",
-        "DELETE FROM stock WHERE item = 'salt'",
-    ] {
-        ok(&assembly, statement);
-    }
-    ok(&assembly, &format!("CREATE MATERIALIZED VIEW totals AS {TOTALS}"));
-    let python = tool("RIVERMERE_PYTHON").expect("it is set up with the others");
-    let mut command = Command::new(python);
-    command.args(["-c", PYTHON, &uri]);
-    let said = tokio::task::spawn_blocking(move || succeed(&mut command, PATIENCE)).await.unwrap();
-    assert!(said.contains("ROWS [('oil', 7), ('rice', 11), ('tea', 3)]"), "{said}");
-    assert!(said.contains("TOTALS [('a', 20), ('b', 10)]"), "{said}");
-    let totals = json!([
-        {"place": "A", "rows": 1, "n": 7}, {"place": "B", "rows": 1, "n": 11}, {"place": "P", "rows": 1, "n": 1}
-    ]);
-    holds(&assembly, "SELECT * FROM totals", totals).await;
-    ok(&assembly, "ALTER TABLE stock RENAME COLUMN n TO pieces");
-    ok(&assembly, "OPTIMIZE stock");
-    ok(&assembly, "VACUUM stock");
-    holds(&assembly, "SELECT SUM(pieces) AS n FROM stock", json!([{"n": 19}])).await;
-    let error = refused(&assembly, &format!("SELECT * FROM iceberg('iceberg+{uri}/sales.nothing')"));
+    let base = format!("iceberg+{uri}");
+    let (assembly, _) = beside_python(folder.path(), &base, false, "", OPEN_REST, &[&uri]).await;
+    let error = refused(&assembly, &format!("SELECT * FROM iceberg('{base}/sales.nothing')"));
     assert!(error.contains("RM-5014"), "{error}");
     stop(assembly).await;
 }
 
-/// What Python does in the same metastore. Before it stands what opens the `catalog`, and says what the metastore has of a table:
-/// its parameters, its folder, its columns, and how files are read.
-const IN_METASTORE: &str = r#"
+/// `URI`
+const OPEN_REST: &str = r#"
+import os, sys
+from pyiceberg.catalog.rest import RestCatalog
+
+catalog = RestCatalog("reference", uri=sys.argv[1])
+"#;
+
+/// What Python does in the same catalog, before which stands what opens the `catalog`.
+const IN_CATALOG: &str = r#"
 import pyarrow as pa
-from deltalake import DeltaTable
 
 stock = catalog.load_table("sales.stock")
 print("ROWS", sorted((row["item"], row["n"]) for row in stock.scan().to_arrow().to_pylist()))
@@ -180,6 +111,19 @@ print("TOTALS", sorted((row["customer"], row["n"]) for row in catalog.load_table
 stock.append(pa.Table.from_pylist([{"item": "python", "n": 1, "place": "P"}], schema=stock.schema().as_arrow()))
 stock.refresh()
 stock.delete("item = 'tea'")
+"#;
+
+/// And what ends it.
+const ENDS: &str = "
+sys.stdout.flush()
+os._exit(0)
+";
+
+/// What it does in a metastore beside that. What opens the `catalog` says there what the metastore has of a table: its parameters, its
+/// folder, its columns, and how files are read.
+const IN_METASTORE: &str = r#"
+from deltalake import DeltaTable
+
 parameters, folder, columns = entry("stock")
 print("COLUMNS", columns)
 print("BEFORE", "previous_metadata_location" in parameters)
@@ -189,8 +133,6 @@ rows = DeltaTable(folder, storage_options=options).to_pyarrow_table().to_pylist(
 print("DELTA", sorted((row["customer"], row["n"]) for row in rows))
 enter("of_spark", {"spark.sql.sources.provider": "delta"}, folder + "-__PLACEHOLDER__", folder)
 enter("text", {"classification": "csv"}, folder + "-text", None)
-sys.stdout.flush()
-os._exit(0)
 "#;
 
 /// `ENDPOINT KEY SECRET`
@@ -254,17 +196,30 @@ def enter(name, parameters, folder, path):
         client.create_table(table)
 "#;
 
-/// Tables of a metastore whose URL begins so, made, changed, followed, and as tables of views; what Python and we do there is seen by the
-/// other.
-async fn tables_of_a_metastore(folder: &Path, base: &str, settings: &str, python: &str, arguments: &[&str]) {
+/// Tables of a catalog whose URL begins so, made, changed, followed, and as tables of views, beside Python, which sees what we do there and
+/// we what it does; in one that has them also Delta tables. The platform, and what Python said.
+async fn beside_python(
+    folder: &Path,
+    base: &str,
+    has_delta: bool,
+    settings: &str,
+    python: &str,
+    arguments: &[&str],
+) -> (Assembly, String) {
+    let counts = "SELECT customer, COUNT(*) AS n FROM orders GROUP BY customer";
+    let (mut project, mut stored) = (String::new(), vec![format!("iceberg('{base}/sales.counts')")]);
+    if has_delta {
+        project = format!(
+            "CREATE MATERIALIZED VIEW delta_counts STORED AS DELTA LOCATION '{base}/sales.delta_counts' AS {counts};"
+        );
+        stored.push(format!("delta('{base}/sales.delta_counts')"));
+    }
     write_project(
         folder,
         &format!(
             "CREATE TABLE orders (customer TEXT NOT NULL, amount BIGINT);
-             CREATE MATERIALIZED VIEW counts STORED AS ICEBERG LOCATION '{base}/sales.counts' AS
-                 SELECT customer, COUNT(*) AS n FROM orders GROUP BY customer;
-             CREATE MATERIALIZED VIEW delta_counts STORED AS DELTA LOCATION '{base}/sales.delta_counts' AS
-                 SELECT customer, COUNT(*) AS n FROM orders GROUP BY customer;"
+             CREATE MATERIALIZED VIEW counts STORED AS ICEBERG LOCATION '{base}/sales.counts' AS {counts};
+             {project}"
         ),
     );
     let settings = format!("name = 'test'\ncommit_interval_s = 0\nepoch_interval_ms = 50\n{settings}");
@@ -278,8 +233,9 @@ async fn tables_of_a_metastore(folder: &Path, base: &str, settings: &str, python
             produce(&assembly, "orders", &[order("a"), order("b"), order("a")]).await;
         }
         let rows = json!([{"customer": "a", "n": 10 * round}, {"customer": "b", "n": 5 * round}]);
-        holds(&assembly, &format!("SELECT * FROM iceberg('{base}/sales.counts')"), rows.clone()).await;
-        holds(&assembly, &format!("SELECT * FROM delta('{base}/sales.delta_counts')"), rows).await;
+        for table in &stored {
+            holds(&assembly, &format!("SELECT * FROM {table}"), rows.clone()).await;
+        }
         stop(assembly).await;
     }
     let assembly = start(folder, &data).await.unwrap_or_else(|problem| panic!("{problem}"));
@@ -291,19 +247,14 @@ async fn tables_of_a_metastore(folder: &Path, base: &str, settings: &str, python
         "INSERT INTO stock VALUES ('tea', 3, 'A'), ('salt', 5, 'A'), ('oil', 7, 'A'), ('rice', 1, 'B')",
         "UPDATE stock SET n = n + 10 WHERE place = 'B'",
         "DELETE FROM stock WHERE item = 'salt'",
+        &*format!("CREATE MATERIALIZED VIEW totals AS {TOTALS}"),
     ] {
         ok(&assembly, statement);
     }
-    ok(&assembly, &format!("CREATE MATERIALIZED VIEW totals AS {TOTALS}"));
-    let said = tokio::task::block_in_place(|| in_python(&format!("{python}{IN_METASTORE}"), arguments));
-    for line in [
-        "ROWS [('oil', 7), ('rice', 11), ('tea', 3)]",
-        "TOTALS [('a', 20), ('b', 10)]",
-        "COLUMNS [('item', 'string'), ('n', 'int'), ('place', 'string')]",
-        "BEFORE True",
-        "PROVIDER delta",
-        "DELTA [('a', 20), ('b', 10)]",
-    ] {
+    let in_metastore = if has_delta { IN_METASTORE } else { "" };
+    let program = format!("{python}{IN_CATALOG}{in_metastore}{ENDS}");
+    let said = tokio::task::block_in_place(|| in_python(&program, arguments));
+    for line in ["ROWS [('oil', 7), ('rice', 11), ('tea', 3)]", "TOTALS [('a', 20), ('b', 10)]"] {
         assert!(said.contains(line), "no {line:?} in {said}");
     }
     let totals = json!([
@@ -314,6 +265,20 @@ async fn tables_of_a_metastore(folder: &Path, base: &str, settings: &str, python
     ok(&assembly, "OPTIMIZE stock");
     ok(&assembly, "VACUUM stock");
     holds(&assembly, "SELECT SUM(pieces) AS n FROM stock", json!([{"n": 19}])).await;
+    (assembly, said)
+}
+
+/// The same in a metastore, and what only metastores have.
+async fn tables_of_a_metastore(folder: &Path, base: &str, settings: &str, python: &str, arguments: &[&str]) {
+    let (assembly, said) = beside_python(folder, base, true, settings, python, arguments).await;
+    for line in [
+        "COLUMNS [('item', 'string'), ('n', 'int'), ('place', 'string')]",
+        "BEFORE True",
+        "PROVIDER delta",
+        "DELTA [('a', 20), ('b', 10)]",
+    ] {
+        assert!(said.contains(line), "no {line:?} in {said}");
+    }
     // What a catalog has under a view's name may be anything: nothing is made in its folder.
     ok(
         &assembly,
@@ -510,11 +475,8 @@ server.serve_forever()
 #[tokio::test(flavor = "multi_thread")]
 async fn delta_tables_of_unity_catalog_are_made_changed_and_followed() {
     let Some(python) = tool("RIVERMERE_PYTHON") else { return };
-    let server = Command::new(python).args(["-c", UNITY]).stdout(Stdio::piped()).spawn().unwrap();
-    let mut server = Ended(server);
-    let mut port = String::new();
-    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut port).unwrap();
-    let base = format!("unity+http://127.0.0.1:{}", port.trim());
+    let (_server, port) = Ended::start(&python, UNITY, &[]);
+    let base = format!("unity+http://127.0.0.1:{port}");
     let folder = tempfile::tempdir().unwrap();
     write_project(folder.path(), "CREATE TABLE orders (id INT);");
     let settings = |token: &str| {
@@ -545,6 +507,9 @@ async fn delta_tables_of_unity_catalog_are_made_changed_and_followed() {
         let error = refused(&assembly, &format!("SELECT * FROM delta('{place}')"));
         assert!(error.contains(said), "{place}: {error}");
     }
+    let iceberg = format!("CREATE EXTERNAL TABLE other (n INT) STORED AS ICEBERG LOCATION '{base}/main.shop.other'");
+    let error = refused(&assembly, &iceberg);
+    assert!(error.contains("RM-5016") && error.contains("iceberg+https://"), "{error}");
     stop(assembly).await;
     settings("hunter3");
     // Its views wait for it; everything else goes on.
@@ -557,9 +522,126 @@ async fn delta_tables_of_unity_catalog_are_made_changed_and_followed() {
 /// A process that ends with the test.
 struct Ended(std::process::Child);
 
+impl Ended {
+    /// A server of Python's that prints its port first; the process, and the port.
+    fn start(python: &Path, program: &str, arguments: &[&str]) -> (Self, String) {
+        let mut command = Command::new(python);
+        command.args(["-c", program]).args(arguments).stdout(Stdio::piped());
+        let mut process = Self(command.spawn().unwrap());
+        let mut port = String::new();
+        BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut port).unwrap();
+        (process, port.trim().to_owned())
+    }
+}
+
 impl Drop for Ended {
     fn drop(&mut self) {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Stands before an emulated Glue, and does what that does not: an update over another version than the newest is refused. Of each six updates
+/// one is made and its answer is lost, and one is lost itself. `ENDPOINT`; prints its port.
+const FAILING_GLUE: &str = r#"
+import json, sys, threading, urllib.error, urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+one_at_a_time = threading.Lock()
+updates = 0
+
+def asked(headers, body):
+    request = urllib.request.Request(sys.argv[1], data=body, headers=headers)
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+class Glue(BaseHTTPRequestHandler):
+    def do_POST(self):
+        global updates
+        body = self.rfile.read(int(self.headers["content-length"]))
+        headers = {name: self.headers[name] for name in ("content-type", "x-amz-target", "authorization")}
+        if headers["x-amz-target"] != "AWSGlue.UpdateTable":
+            return self.answer(*asked(headers, body))
+        with one_at_a_time:
+            updates += 1
+            wanted = json.loads(body)
+            table = {"DatabaseName": wanted["DatabaseName"], "Name": wanted["TableInput"]["Name"]}
+            get = {**headers, "x-amz-target": "AWSGlue.GetTable"}
+            newest = json.loads(asked(get, json.dumps(table).encode())[1])["Table"]["VersionId"]
+            if wanted["VersionId"] != newest:
+                return self.answer(400, json.dumps({"__type": "ConcurrentModificationException"}).encode())
+            if updates % 6 == 5:
+                return self.close()
+            answer = asked(headers, body)
+            if updates % 6 == 2:
+                return self.close()
+        self.answer(*answer)
+
+    def close(self):
+        self.close_connection = True
+        self.connection.close()
+
+    def answer(self, status, body):
+        self.send_response(status)
+        self.send_header("content-length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *words):
+        pass
+
+server = ThreadingHTTPServer(("127.0.0.1", 0), Glue)
+print(server.server_port, flush=True)
+server.serve_forever()
+"#;
+
+/// Two statements at a time change one table of a Glue that loses answers and requests.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_commit_to_a_table_of_a_glue_that_loses_answers_is_lost_or_made_twice() {
+    let (Some(moto), Some(python)) = (tool("RIVERMERE_GLUE"), tool("RIVERMERE_PYTHON")) else { return };
+    let glue = Peer::start("moto", &moto);
+    let (endpoint, key, secret) = (glue.told("endpoint"), glue.told("access_key_id"), glue.told("secret_access_key"));
+    let (_server, failing) = Ended::start(&python, FAILING_GLUE, &[endpoint]);
+    let folder = tempfile::tempdir().unwrap();
+    write_project(folder.path(), "CREATE TABLE orders (id INT);");
+    let access = format!("access_key_id = '{key}'\nsecret_access_key = '{secret}'\n");
+    std::fs::write(
+        folder.path().join("rivermere.toml"),
+        format!(
+            "name = 'test'\n[storages.'s3://lake']\nendpoint = '{endpoint}'\n{access}[storages.'glue://us-east-1']\n\
+             warehouse = 's3://lake/warehouse'\nendpoint = 'http://127.0.0.1:{failing}'\n{access}"
+        ),
+    )
+    .unwrap();
+    let assembly =
+        start(folder.path(), &folder.path().join("data")).await.unwrap_or_else(|problem| panic!("{problem}"));
+    ok(
+        &assembly,
+        "CREATE EXTERNAL TABLE stock (item TEXT, n INT) STORED AS ICEBERG LOCATION 'glue://us-east-1/sales.stock'",
+    );
+    // One that was lost is told, and not made.
+    let until_done = |statement: &str| {
+        while let Err(error) = sql(&assembly, statement) {
+            let error = error.to_string();
+            assert!(error.contains("RM-5008") || error.contains("has given no answer to a commit"), "{error}");
+        }
+    };
+    until_done("INSERT INTO stock VALUES ('tea', 0), ('oil', 0)");
+    tokio::task::block_in_place(|| {
+        std::thread::scope(|scope| {
+            for item in ["tea", "oil"] {
+                let until_done = &until_done;
+                scope.spawn(move || {
+                    for _ in 0..8 {
+                        until_done(&format!("UPDATE stock SET n = n + 1 WHERE item = '{item}'"));
+                    }
+                });
+            }
+        });
+    });
+    holds(&assembly, "SELECT * FROM stock", json!([{"item": "tea", "n": 8}, {"item": "oil", "n": 8}])).await;
+    stop(assembly).await;
 }

@@ -99,6 +99,18 @@ pub fn sql(assembly: &Assembly, text: &str) -> Result<Value, Value> {
     if ok { Ok(body) } else { Err(body) }
 }
 
+/// The rows of a statement that must succeed.
+#[track_caller]
+pub fn ok(assembly: &Assembly, text: &str) -> Value {
+    sql(assembly, text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
+/// What is said of a statement that must not.
+#[track_caller]
+pub fn refused(assembly: &Assembly, text: &str) -> String {
+    sql(assembly, text).map_or_else(|error| error.to_string(), |rows| panic!("{text}: {rows}"))
+}
+
 /// Waits until a condition holds, for as long as anything is waited for.
 pub async fn eventually<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();

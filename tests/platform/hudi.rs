@@ -1,20 +1,12 @@
 //! Hudi tables in the platform: views stored in them, made and changed by statements, followed by views, read by Python.
 
 use crate::harness::{
-    PATIENCE, assert_views_equal_batch, eventually, produce, sorted, sql, start, stop, write_project,
+    PATIENCE, assert_views_equal_batch, eventually, ok, produce, refused, sorted, sql, start, stop, write_project,
 };
 use crate::process::{succeed, tool};
 use rivermere::Assembly;
 use serde_json::{Value, json};
 use std::process::Command;
-
-fn ok(assembly: &Assembly, text: &str) -> Value {
-    sql(assembly, text).unwrap_or_else(|error| panic!("{text}: {error}"))
-}
-
-fn refused(assembly: &Assembly, text: &str) -> String {
-    sql(assembly, text).map_or_else(|error| error.to_string(), |rows| panic!("{text}: {rows}"))
-}
 
 const PROJECT: &str = "
 CREATE TABLE orders (customer TEXT NOT NULL, amount BIGINT, at TIMESTAMP);

@@ -240,8 +240,6 @@ fn upserts_survive(kills: usize) {
     process
         .wait_for("payments after the last kill", |_| (customers.sent.load(Ordering::SeqCst) > before).then_some(()));
     let sent = customers.stop();
-    // How many depends on the machine.
-    assert!(sent > before, "{sent} payments");
     process.wait_for("all that was sent in the tables", |process| {
         let status = process.status();
         (process.number("SELECT COUNT(DISTINCT id) AS n FROM payments") == sent && is_settled(&status)).then_some(())

@@ -1,19 +1,11 @@
 //! Views over tables of the lake: they follow whatever writes the table, and are the batch answer over its newest version.
 
-use crate::harness::{PATIENCE, eventually, flush, produce, sorted, sql, start, stop, write_project};
+use crate::harness::{PATIENCE, eventually, flush, ok, produce, refused, sorted, start, stop, write_project};
 use crate::process::{Process, succeed, tool};
 use rivermere::Assembly;
 use rivermere_base::{Rng, SeededRng};
 use serde_json::{Value, json};
 use std::process::Command;
-
-fn ok(assembly: &Assembly, text: &str) -> Value {
-    sql(assembly, text).unwrap_or_else(|error| panic!("{text}: {error}"))
-}
-
-fn refused(assembly: &Assembly, text: &str) -> String {
-    sql(assembly, text).map_or_else(|error| error.to_string(), |rows| panic!("{text}: {rows}"))
-}
 
 /// Waits until the view has the rows that its query has in batch.
 #[track_caller]

@@ -1,18 +1,10 @@
 //! Tables of the lake by statements: made, changed, looked after, and kept over a restart.
 
-use crate::harness::{PATIENCE, eventually, flush, produce, sorted, sql, start, stop, write_project};
+use crate::harness::{PATIENCE, eventually, flush, ok, produce, refused, sorted, start, stop, write_project};
 use crate::process::{succeed, tool};
 use rivermere::Assembly;
 use serde_json::{Value, json};
 use std::process::Command;
-
-fn ok(assembly: &Assembly, text: &str) -> Value {
-    sql(assembly, text).unwrap_or_else(|error| panic!("{text}: {error}"))
-}
-
-fn refused(assembly: &Assembly, text: &str) -> String {
-    sql(assembly, text).map_or_else(|error| error.to_string(), |rows| panic!("{text}: {rows}"))
-}
 
 #[track_caller]
 fn holds(assembly: &Assembly, query: &str, rows: Value) {
@@ -303,18 +295,22 @@ async fn python_reads_what_statements_left_and_they_read_what_it_wrote() {
     stop(assembly).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_holds_nothing_of_its_view_yet_has_a_history() {
+/// A platform with a view that is stored, and its folder.
+async fn kept(settings: &str) -> (tempfile::TempDir, Assembly) {
     let folder = tempfile::tempdir().unwrap();
     write_project(
         folder.path(),
         "CREATE TABLE orders (id BIGINT NOT NULL, item TEXT);
          CREATE MATERIALIZED VIEW kept STORED AS DELTA AS SELECT id, item FROM orders;",
     );
-    let settings = "name = \"test\"\ncommit_interval_s = 3600\n";
-    std::fs::write(folder.path().join("rivermere.toml"), settings).unwrap();
-    let data = folder.path().join("data");
-    let assembly = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
+    std::fs::write(folder.path().join("rivermere.toml"), format!("name = \"test\"\n{settings}")).unwrap();
+    let assembly = start(folder.path(), &folder.path().join("data")).await;
+    (folder, assembly.unwrap_or_else(|problem| panic!("{problem}")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_holds_nothing_of_its_view_yet_has_a_history() {
+    let (_folder, assembly) = kept("commit_interval_s = 3600\n").await;
     // Whether it was made in the meantime or not.
     let history = ok(&assembly, "DESCRIBE HISTORY kept");
     let made = history.as_array().unwrap();
@@ -327,16 +323,7 @@ async fn a_table_that_holds_nothing_of_its_view_yet_has_a_history() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn small_files_of_a_stored_view_are_put_together_unasked() {
-    let folder = tempfile::tempdir().unwrap();
-    write_project(
-        folder.path(),
-        "CREATE TABLE orders (id BIGINT NOT NULL, item TEXT);
-         CREATE MATERIALIZED VIEW kept STORED AS DELTA AS SELECT id, item FROM orders;",
-    );
-    let settings = "name = \"test\"\ncommit_interval_s = 0\nepoch_interval_ms = 20\n";
-    std::fs::write(folder.path().join("rivermere.toml"), settings).unwrap();
-    let data = folder.path().join("data");
-    let assembly = start(folder.path(), &data).await.unwrap_or_else(|problem| panic!("{problem}"));
+    let (_folder, assembly) = kept("commit_interval_s = 0\nepoch_interval_ms = 20\n").await;
     let mut ids = 0;
     let history = eventually("the upkeep", || {
         ids += 1;

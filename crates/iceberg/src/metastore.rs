@@ -87,14 +87,18 @@ pub(crate) async fn create(
     metadata: &TableMetadata,
 ) -> Result<bool, TableError> {
     let failed = |error| TableError::storage(ASKING, place.location.to_string(), error);
-    let (_, name) = put(place, 0, metadata).await?;
+    let (file, name) = put(place, 0, metadata).await?;
     let new = NewTable {
         format: "ICEBERG",
         location: metadata.location().to_owned(),
         metadata: Some(name),
         columns: metastore_columns(&columns(metadata.current_schema())),
     };
-    table.register(&new).await.map_err(failed)
+    let is_new = table.register(&new).await.map_err(failed)?;
+    if !is_new {
+        discard(place, &file).await;
+    }
+    Ok(is_new)
 }
 
 /// A file of its own for metadata, and the URL that it is named by.

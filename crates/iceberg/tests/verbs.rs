@@ -3,7 +3,9 @@
 use crate::tables::{done, text};
 use crate::world::*;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::common::stats::Precision;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt as _;
 use object_store::{ObjectStore, ObjectStoreExt as _};
@@ -486,4 +488,24 @@ async fn a_statement_that_cannot_be_is_told_so() {
         assert!(!error.is_retryable() && error.to_string().contains(said), "{verb:?}: {error}");
     }
     assert_eq!((table.version().await.unwrap(), rows(&store).await), (1, vec!["1=a=n".to_string()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scans_tell_about_how_many_rows_they_have_and_no_count_is_answered_by_that() {
+    let store = memory();
+    let table = created(&store, &[], "3").await;
+    apply(&table, Verb::SetProperties(vec![("write.delete.mode".into(), "merge-on-read".into())])).await.unwrap();
+    insert(&table, "(1, 'a', 'n'), (2, 'b', 'n'), (3, 'c', 'n'), (4, 'd', 'n'), (5, 'e', 'n')").await.unwrap();
+    apply(&table, Verb::Delete { condition: Some("key = 2".into()) }).await.unwrap();
+    let session = SessionContext::new();
+    let provider = table.scan(None).await.unwrap();
+    let scan = provider.scan(&session.state(), None, &[], None).await.unwrap();
+    let told = scan.statistics_from_inputs(&[], &StatisticsArgs::new()).unwrap();
+    // The row that is marked is counted, so that it is an estimate.
+    assert_eq!(told.num_rows, Precision::Inexact(5));
+    let key = &told.column_statistics[0];
+    assert_eq!((key.min_value.get_value(), key.max_value.get_value()), (Some(&1_i32.into()), Some(&5_i32.into())));
+    session.register_table("t", provider).unwrap();
+    let counted = session.sql("SELECT COUNT(*) AS n FROM t").await.unwrap().collect().await.unwrap();
+    assert_eq!(text(&counted), ["4"]);
 }

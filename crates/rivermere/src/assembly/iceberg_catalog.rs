@@ -77,7 +77,10 @@ async fn make(running: &Arc<Running>, name: &str, new: NewIcebergTable) -> Resul
     })?;
     let named =
         format!("CREATE EXTERNAL TABLE {} STORED AS ICEBERG LOCATION {}", quoted(name, '"'), quoted(&place, '\''));
-    commands::run(running, &named).await.map_err(told)?;
+    commands::run(running, &named).await.map_err(|mut problem| {
+        problem.message = format!("the table was made at '{place}', and not named: {}; {named}", problem.message);
+        told(problem)
+    })?;
     let table = running.lake.iceberg(&place).await.map_err(|error| read(&error))?;
     table.load().await.map_err(|error| read(&error))
 }

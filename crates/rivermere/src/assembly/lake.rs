@@ -158,14 +158,18 @@ impl Lake {
             (Some(InCatalog::Rest(_)), LakeFormat::Delta | LakeFormat::Hudi) => {
                 Err(unfit(format!("a REST catalog of Iceberg has no {} tables", place.format.name())))
             }
+            (Some(InCatalog::Metastore(table)), LakeFormat::Iceberg) if !table.has_iceberg() => Err(unfit(
+                "Iceberg tables of Unity Catalog are in its REST catalog: name it as iceberg+https://host/…/schema.table".into(),
+            )),
             _ => Ok(found),
         }
     }
 
     /// Where a metastore says that a table of another format than Iceberg is; nothing when it has none of the name.
     async fn described(&self, table: &MetastoreTable, format: LakeFormat) -> Result<Option<Location>, TableError> {
-        let failed = |error: NoAnswer| TableError::storage("asking the catalog", table.to_string(), error);
-        let Some(described) = table.described().await.map_err(failed)? else { return Ok(None) };
+        let Some(described) = table.described().await.map_err(|error| unanswered(table, error))? else {
+            return Ok(None);
+        };
         // One that says nothing is looked at where it is.
         let found = LakeFormat::ALL.into_iter().find(|known| known.name().eq_ignore_ascii_case(&described.format));
         match found.filter(|found| *found != format) {
@@ -176,12 +180,18 @@ impl Lake {
         }
     }
 
-    /// Tells a metastore of a table of another format than Iceberg, made where the metastore has its database.
-    async fn register(&self, table: &MetastoreTable, format: LakeFormat, schema: &SchemaRef) -> Result<(), TableError> {
-        let failed = |error: NoAnswer| TableError::storage("asking the catalog", table.to_string(), error);
+    /// Tells a metastore of a table of another format than Iceberg, made at `place`.
+    async fn register(
+        &self,
+        table: &MetastoreTable,
+        format: LakeFormat,
+        place: String,
+        schema: &SchemaRef,
+    ) -> Result<(), TableError> {
+        let failed = |error| unanswered(table, error);
         let new = NewTable {
             format: if format == LakeFormat::Hudi { "HUDI" } else { "DELTA" },
-            location: table.new_location().await.map_err(failed)?,
+            location: place,
             metadata: None,
             columns: metastore_columns(schema),
         };
@@ -199,10 +209,7 @@ impl Lake {
     /// How the files of a catalog's tables are found, by the URLs that it gives.
     fn locate(&self) -> Box<Locate> {
         let lake = self.clone();
-        // As Java writes a file's URL.
-        Box::new(move |url| {
-            lake.location_of(url.strip_prefix("file:").filter(|rest| !rest.starts_with("//")).unwrap_or(url))
-        })
+        Box::new(move |url| lake.location_of(plain(url)))
     }
 
     fn location(&self, place: Place) -> Location {
@@ -259,9 +266,7 @@ impl Lake {
             }
             error => TableError::storage("opening the storage", self.whole(path), error),
         };
-        // As Java writes a file's URL.
-        let path = path.strip_prefix("file:").filter(|rest| !rest.starts_with("//")).unwrap_or(path);
-        let place = self.place(path).map_err(refused)?;
+        let place = self.place(plain(path)).map_err(refused)?;
         if let Place::Storage(storage) = &place
             && storage.scheme() != Scheme::File
         {
@@ -293,12 +298,11 @@ impl Lake {
                 Ok(_) => sink(format, location, spec).await,
             };
         }
-        let failed = |error: NoAnswer| TableError::storage("asking the catalog", table.to_string(), error);
-        let place = table.new_location().await.map_err(failed)?;
+        let place = table.new_location().await.map_err(|error| unanswered(table, error))?;
         let location = self.proven(&place).await?;
         let schema = spec.schema.clone();
         let opened = sink(format, location, spec).await?;
-        self.register(table, format, &schema).await?;
+        self.register(table, format, place, &schema).await?;
         Ok(opened)
     }
 
@@ -395,10 +399,9 @@ impl Lake {
                 reason: "there is a table already".into(),
             });
         }
-        let failed = |error: NoAnswer| TableError::storage("asking the catalog", catalog.to_string(), error);
-        let location = self.locate()(&catalog.new_location().await.map_err(failed)?)?;
-        let table = made(place.format, location, spec).await?;
-        self.register(&catalog, place.format, &spec.schema).await?;
+        let url = catalog.new_location().await.map_err(|error| unanswered(&catalog, error))?;
+        let table = made(place.format, self.locate()(&url)?, spec).await?;
+        self.register(&catalog, place.format, url, &spec.schema).await?;
         Ok(table)
     }
 
@@ -453,6 +456,15 @@ impl Lake {
             on(runtime.as_ref(), opened)
         })
     }
+}
+
+fn unanswered(table: &MetastoreTable, error: NoAnswer) -> TableError {
+    TableError::storage("asking the catalog", table.to_string(), error)
+}
+
+/// A file's URL as Java writes it is a path.
+fn plain(url: &str) -> &str {
+    url.strip_prefix("file:").filter(|rest| !rest.starts_with("//")).unwrap_or(url)
 }
 
 async fn opened(format: LakeFormat, location: Location) -> Result<Arc<dyn EditableTable>, TableError> {

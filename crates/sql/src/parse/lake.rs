@@ -400,7 +400,8 @@ impl Reader<'_> {
             false => {
                 let text = self.parser.parse_literal_string()?;
                 match versions::named(&text) {
-                    Some(name) => AsOf::Named(name.to_owned()),
+                    // Other engines write numbers as texts, too.
+                    Some(name) => name.parse().map_or_else(|_| AsOf::Named(name.to_owned()), AsOf::Version),
                     None => AsOf::Timestamp(text),
                 }
             }

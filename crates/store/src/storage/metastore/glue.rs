@@ -126,8 +126,7 @@ impl Glue {
     }
 
     pub(super) async fn described(&self, database: &str, name: &str) -> Result<Option<Described>, NoAnswer> {
-        let table = name;
-        let answer = self.ask("GetTable", json!({ "DatabaseName": database, "Name": table }), true).await?;
+        let answer = self.ask("GetTable", json!({ "DatabaseName": database, "Name": name }), true).await?;
         let table = match answer {
             Ok(mut answer) => answer.get_mut("Table").map(Value::take).unwrap_or_default(),
             Err(refused) if refused.is("EntityNotFoundException") => return Ok(None),

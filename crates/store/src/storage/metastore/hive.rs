@@ -250,7 +250,10 @@ impl Hive {
             }
             exchanged
         });
-        exchanged.await.map_err(|error| NoAnswer(error.to_string()))?
+        exchanged.await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "whether a commit was made is looked up");
+            Ok(Exchanged::Unclear)
+        })
     }
 
     /// Changes the table as it is now: others may have changed what is no commit.
@@ -290,7 +293,8 @@ impl Hive {
         let message = match self.once(method, &arguments).await {
             Ok(Returned::Value(_)) => return Ok(Exchanged::Done),
             Ok(Returned::Exception(_, message)) => message,
-            Err(Unanswered::Refused(error)) => return Err(error),
+            // It has failed in it, at whatever point.
+            Err(Unanswered::Refused(error)) => error.to_string(),
             Err(Unanswered::Lost(error)) => {
                 tracing::warn!(%error, "whether a commit was made is looked up");
                 return Ok(Exchanged::Unclear);

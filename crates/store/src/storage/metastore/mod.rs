@@ -26,6 +26,8 @@ pub(super) enum Kind {
     Unity,
 }
 
+/// What comes before the scheme that Unity Catalog is asked by.
+const UNITY: &str = "unity+";
 const SCHEMES: &[(&str, Kind)] =
     &[("glue", Kind::Glue), ("hive", Kind::Hive), ("unity+https", Kind::Unity), ("unity+http", Kind::Unity)];
 
@@ -107,7 +109,9 @@ pub(super) fn split(url: &str, kind: Kind) -> Result<Named, StorageError> {
     }
     let (host, name) = match kind {
         // What is asked may be below a path.
-        Kind::Unity => rest.rsplit_once('/').map(|(base, name)| (format!("{}://{base}", &scheme[6..]), name)),
+        Kind::Unity => rest
+            .rsplit_once('/')
+            .map(|(base, name)| (format!("{}://{base}", scheme.get(UNITY.len()..).unwrap_or_default()), name)),
         Kind::Glue | Kind::Hive => rest.split_once('/').map(|(host, name)| (host.to_owned(), name)),
     }
     .ok_or_else(|| wrong("names no table"))?;
@@ -261,7 +265,12 @@ impl MetastoreTable {
         }
     }
 
-    /// Tells the metastore of a table; `false` when it has one of the name. Its database is made where there is none.
+    /// Whether it names the files of Iceberg tables' newest metadata. Unity Catalog does not: those are in its Iceberg REST catalog.
+    pub fn has_iceberg(&self) -> bool {
+        !matches!(&*self.service, Metastore::Unity(_))
+    }
+
+    /// Tells the metastore of a table; `false` when it has one of the name. Its database is made where there is none, but for Unity's.
     ///
     /// # Errors
     /// After one it may have been done all the same.
